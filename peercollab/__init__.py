@@ -1,0 +1,26 @@
+"""peercollab: recommenders that train as peers, give each other weights, and leave one to serve.
+
+Tensor names carry their shapes as a suffix, one capital letter a dimension:
+
+====  ==========================================================
+B     rows of a batch (windows of users' histories)
+L     positions of a row, padded to the longest row of the batch
+N     real positions of a batch, laid end to end, without padding
+D     hidden size
+H     attention heads
+K     hidden size of one head
+V     items of the catalogue
+U     users
+T     any shape: a parameter tensor
+====  ==========================================================
+
+So ``hidden_BLD`` is float32 ``[rows, positions, hidden size]``, and a name without a suffix
+is not a tensor. Imports run one way:
+``cli -> run -> actors, results, serving -> training, transplant -> models, data``;
+Ray is imported in ``actors`` alone.
+"""
+
+from peercollab.errors import PeercollabError
+from peercollab.version import __version__
+
+__all__ = ["PeercollabError", "__version__"]

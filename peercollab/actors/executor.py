@@ -1,0 +1,109 @@
+"""What a run needs of the peers, and the executor that keeps them in this process."""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+
+from peercollab.actors.coordinator import Coordinator, RoundRecord
+from peercollab.actors.group import LocalPeers
+from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.peer import LayerArrays, Peer, PeerProgress, PeerSetup, SharedSetup
+from peercollab.data.sequences import Histories, Int32Array
+from peercollab.data.split import HoldOut
+from peercollab.errors import PeercollabError
+from peercollab.transplant.layers import LayerMap
+
+Watch = Callable[[Sequence[PeerProgress]], None]
+
+
+class Executor(Protocol):
+    """Peers and their coordinator, from the driver's side; a context that cleans up."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def layers(self) -> LayerMap:
+        """The layers of the model."""
+
+    def run_round(self, round: int, watch: Watch) -> RoundRecord:
+        """One round; `watch` is called with every peer's progress as it goes on."""
+
+    def rank_selected(self, hold_out: HoldOut) -> Int32Array:
+        """int32 ``[users]``: ranks of the held-out items under the kept model."""
+
+    def weights(self, peer: int) -> LayerArrays:
+        """All tensors of the model of one peer, counted from 0, as it is now."""
+
+
+class LocalExecutor:
+    """Peers one after another in this process, without Ray: for trying, testing and debugging.
+
+    On a CPU the weights are the same, bit for bit, as with Ray and as many threads.
+    """
+
+    def __init__(
+        self,
+        options: ExecutionOptions,
+        peers: Sequence[PeerSetup],
+        shared: SharedSetup,
+        histories: Histories,
+    ) -> None:
+        self._threads_before = torch.get_num_threads()
+        self._watch: Watch = lambda progress: None
+        self._peers = [
+            Peer(own, shared, histories, local_device(options.device, place), self._tell)
+            for place, own in enumerate(peers)
+        ]
+        self._coordinator = Coordinator(LocalPeers(self._peers), shared.transplant)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        torch.set_num_threads(self._threads_before)
+
+    def layers(self) -> LayerMap:
+        return self._coordinator.layers()
+
+    def run_round(self, round: int, watch: Watch) -> RoundRecord:
+        self._watch = watch
+        return self._coordinator.run_round(round)
+
+    def rank_selected(self, hold_out: HoldOut) -> Int32Array:
+        return self._peers[0].rank_selected(hold_out)
+
+    def weights(self, peer: int) -> LayerArrays:
+        return {name: np.array(array) for name, array in self._peers[peer].weights().items()}
+
+    def _tell(self) -> None:
+        self._watch([peer.progress() for peer in self._peers])
+
+
+def local_device(wanted: str, place: int) -> torch.device:
+    """The device of the peer in that place, peers taking turns where there are several GPUs.
+
+    Raises
+    ------
+    PeercollabError
+        A GPU is wanted and there is none.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "cuda" and not gpus:
+        raise PeercollabError("--device cuda: torch sees no GPU here; take --device auto or cpu")
+    if wanted == "cpu" or not gpus:
+        return torch.device("cpu")
+    return torch.device("cuda", place % gpus)

@@ -1,0 +1,162 @@
+"""Peers and coordinator as Ray actors; `ray.remote` is applied here and nowhere else.
+
+The driver owns all of them: were the peers the coordinator's, they would die with it.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from peercollab.actors.coordinator import Coordinator, RoundRecord
+from peercollab.actors.executor import Watch, local_device
+from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.peer import LayerArrays, Peer, PeerSetup, SharedSetup
+from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
+from peercollab.actors.ray_peers import RayPeers, get, names_of
+from peercollab.data.sequences import Histories, Int32Array
+from peercollab.data.split import HoldOut
+from peercollab.transplant.layers import LayerMap
+from peercollab.transplant.options import TransplantOptions
+
+SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_TO_START = 120.0
+
+
+class PeerActor(Peer):
+    """A peer that takes the device Ray gave it."""
+
+    def __init__(
+        self, own: PeerSetup, shared: SharedSetup, histories: Histories, has_gpu: bool
+    ) -> None:
+        # Ray shows an actor only its own GPUs, so the first is the right one; where GPUs are
+        # promised by hand on a machine without any, the peer falls back to the CPU.
+        super().__init__(own, shared, histories, local_device("auto" if has_gpu else "cpu", 0))
+
+
+class CoordinatorActor(Coordinator):
+    """A coordinator whose peers are actors."""
+
+    def __init__(self, handles: Sequence[ActorHandle], options: TransplantOptions) -> None:
+        super().__init__(RayPeers(handles), options)
+
+
+class RayExecutor:
+    """An actor for every peer, each in its own bundle, and one for the coordinator.
+
+    Parameters
+    ----------
+    options
+        Peers, devices, and the cluster to join; without an address Ray is started here.
+    peers, shared, histories
+        What the peers are made of. The histories are put into the object store once.
+
+    Raises
+    ------
+    PeercollabError
+        Ray cannot be reached, or has no place for the peers.
+    """
+
+    def __init__(
+        self,
+        options: ExecutionOptions,
+        peers: Sequence[PeerSetup],
+        shared: SharedSetup,
+        histories: Histories,
+    ) -> None:
+        self._group: PlacementGroup | None = None
+        self._actors: list[ActorHandle] = []
+        self._owns_ray = connect(options.address)
+        try:
+            self._start(options, peers, shared, histories)
+        except BaseException:
+            self._clean_up()
+            raise
+
+    def _start(
+        self,
+        options: ExecutionOptions,
+        peers: Sequence[PeerSetup],
+        shared: SharedSetup,
+        histories: Histories,
+    ) -> None:
+        bundle = bundle_of_a_peer(options, shared.threads, ray.cluster_resources())
+        self._group = reserve(bundle, len(peers))
+        in_store = ray.put(histories)
+        peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
+        for place, own in enumerate(peers):
+            handle = peer_class.options(
+                num_cpus=bundle["CPU"],
+                num_gpus=bundle.get("GPU", 0),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    self._group, placement_group_bundle_index=place
+                ),
+            ).remote(own, shared, in_store, "GPU" in bundle)
+            self._actors.append(handle)
+        self._peers = list(self._actors)
+        self._coordinator = (
+            ray.remote(CoordinatorActor).options(num_cpus=0).remote(self._peers, shared.transplant)
+        )
+        self._actors.append(self._coordinator)
+        self._names = names_of({"the coordinator": self._coordinator})
+        (self._layers,) = get(
+            [self._coordinator.layers.remote()],
+            "the start of the peers",
+            SECONDS_TO_START,
+            self._names,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._clean_up()
+
+    def layers(self) -> LayerMap:
+        return self._layers
+
+    def run_round(self, round: int, watch: Watch) -> RoundRecord:
+        answer = self._coordinator.run_round.remote(round)
+        while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:
+            self._look(watch)
+        (record,) = get([answer], f"round {round}", names=self._names)
+        return record
+
+    def rank_selected(self, hold_out: HoldOut) -> Int32Array:
+        (ranks,) = get([self._peers[0].rank_selected.remote(hold_out)], f"ranking of {hold_out}")
+        return np.array(ranks)
+
+    def weights(self, peer: int) -> LayerArrays:
+        (arrays,) = get([self._peers[peer].weights.remote()], f"the weights of peer {peer + 1}")
+        return {name: np.array(array) for name, array in arrays.items()}
+
+    def _look(self, watch: Watch) -> None:
+        answers = [
+            peer.progress.options(concurrency_group="control").remote() for peer in self._peers
+        ]
+        # A peer that does not answer now will be named by the round itself.
+        with suppress(RayActorError, GetTimeoutError):
+            watch(ray.get(answers, timeout=SECONDS_BETWEEN_LOOKS))
+
+    def _clean_up(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors.clear()
+        if self._group is not None:
+            remove_placement_group(self._group)
+            self._group = None
+        if self._owns_ray:
+            ray.shutdown()
+            self._owns_ray = False

@@ -1,0 +1,130 @@
+"""Peers that are Ray actors, as the coordinator actor sees them.
+
+Weights never pass through here: an export is asked of the donor, and the reference to its
+result is handed to the receiver, which reads it from the object store.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import ObjectRef, cloudpickle
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from peercollab.actors.peer import Graft, PeerReport
+from peercollab.errors import PeercollabError
+from peercollab.transplant.layers import LayerMap
+from peercollab.transplant.plan import LayerStatistics, TransplantPlan
+
+# Phases other than training take seconds; one that takes this long will not end.
+SECONDS_OF_A_PHASE = 300.0
+
+
+class RayPeers:
+    """A `PeerGroup` over actor handles.
+
+    Attributes
+    ----------
+    bytes_handled
+        Bytes of all that was sent to the peers from here and all that was read of their answers.
+    """
+
+    def __init__(self, handles: Sequence[ActorHandle]) -> None:
+        self._handles = handles
+        self._names = names_of({f"peer {i}": handle for i, handle in enumerate(handles, 1)})
+        self.bytes_handled = 0
+
+    def layers(self) -> list[LayerMap]:
+        return self._ask_all("layers")
+
+    def train(self, round: int) -> list[PeerReport]:
+        return self._ask_all("train", round, seconds=None)
+
+    def save_best(self, peer: int) -> None:
+        self._get([self._ask(peer, "save_best")], "save_best")
+
+    def statistics(self, layers: Sequence[str]) -> list[LayerStatistics]:
+        return self._ask_all("statistics", layers)
+
+    def transplant(self, plan: TransplantPlan) -> list[Graft]:
+        # A peer does what it is asked in the order of asking. So every export is submitted
+        # before any graft, and reads the weights as they were before the exchange.
+        exports = [
+            self._ask(transfer.donor, "export", list(transfer.keep)) for transfer in plan.transfers
+        ]
+        grafts = [
+            self._ask(transfer.receiver, "graft", transfer, export)
+            for transfer, export in zip(plan.transfers, exports, strict=True)
+        ]
+        return self._get(grafts, "transplant")
+
+    def _ask_all(
+        self, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE
+    ) -> list[Any]:
+        answers = [self._ask(peer, method, *arguments) for peer in range(len(self._handles))]
+        return self._get(answers, method, seconds)
+
+    def _ask(self, peer: int, method: str, *arguments: Any) -> ObjectRef:
+        # References are left out: pickled outside a call, they would keep their objects alive.
+        sent = [value for value in arguments if not isinstance(value, ObjectRef)]
+        self.bytes_handled += len(cloudpickle.dumps(sent))
+        return getattr(self._handles[peer], method).remote(*arguments)
+
+    def _get(
+        self, answers: list[ObjectRef], phase: str, seconds: float | None = SECONDS_OF_A_PHASE
+    ) -> list[Any]:
+        values = get(answers, f"the peers' {phase}", seconds, self._names)
+        self.bytes_handled += sum(len(cloudpickle.dumps(value)) for value in values)
+        return values
+
+
+def names_of(actors: Mapping[str, ActorHandle]) -> dict[str, str]:
+    """The name of each actor by the id that Ray's errors give."""
+    return {handle._actor_id.hex(): name for name, handle in actors.items()}
+
+
+def get(
+    answers: list[ObjectRef],
+    awaited: str,
+    seconds: float | None = None,
+    names: Mapping[str, str] | None = None,
+) -> list[Any]:
+    """The values of references, with Ray's failures told in our words.
+
+    Parameters
+    ----------
+    answers
+        What to wait for.
+    awaited
+        What that is, for the message.
+    seconds
+        How long to wait at most.
+    names
+        What actors are called, by their id.
+
+    Raises
+    ------
+    PeercollabError
+        An actor died, raised, or did not answer in time; an error that an actor raised in these
+        words already is passed on.
+    """
+    try:
+        return ray.get(answers, timeout=seconds)
+    except RayActorError as error:
+        # The last line of Ray's long account is the exception that its __init__ raised, ours
+        # perhaps, or the way its process ended.
+        reason = str(error).strip().splitlines()[-1].strip()
+        _, ours, message = reason.rpartition(f"{PeercollabError.__name__}: ")
+        if ours:
+            raise PeercollabError(message) from error
+        name = (names or {}).get(error.actor_id, "an actor")
+        raise PeercollabError(f"{name} died during {awaited}: {reason}") from error
+    except GetTimeoutError as error:
+        raise PeercollabError(f"no answer within {seconds:g} s from {awaited}") from error
+    except RayTaskError as error:
+        if isinstance(error.cause, PeercollabError):
+            raise error.cause from None
+        raise PeercollabError(
+            f"{awaited} failed: {type(error.cause).__name__}: {error.cause}"
+        ) from error

@@ -1,0 +1,161 @@
+"""The command line: ``peercollab train | recommend | doctor``."""
+
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal
+
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from peercollab.command_line import parse
+from peercollab.data.layout import Layout, ReadOptions
+from peercollab.data.prepare import own_histories
+from peercollab.data.read import read_interactions
+from peercollab.doctor import doctor, render
+from peercollab.errors import PeercollabError
+from peercollab.results.display import print_results
+from peercollab.results.report import write_report
+from peercollab.results.run_folder import read_config
+from peercollab.run import DEMO, DEMO_FILE, TrainOptions, train
+from peercollab.serving.recommender import Recommender
+from peercollab.version import __version__
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+# Unknown items named in a message before it ends in dots.
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class RecommendOptions:
+    """Recommend items to users, with your own ids: CSV of user, item, rank, score, source."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    histories: Path
+    """Interactions of the users to recommend to, in the layout that the run was trained on."""
+    k: int = 10
+    """Items a user."""
+    keep_seen: bool = False
+    """Recommend items of the history, too."""
+    format: Literal["csv", "parquet", "jsonl"] = "csv"
+    """parquet and jsonl go to a file."""
+    out: Path | None = None
+    """File to write instead of printing."""
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Say what this machine has and what a run would use."""
+
+
+Command = (
+    Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
+    | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 2 for what the user can mend, 130 when stopped."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        if list(arguments) == ["--version"]:
+            print(f"peercollab {__version__}")
+            return 0
+        return _run(parse(Command, arguments))
+    except PeercollabError as error:
+        print(f"peercollab: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("peercollab: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has had enough: no more can be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(command: TrainOptions | RecommendOptions | DoctorOptions) -> int:
+    match command:
+        case TrainOptions():
+            return _train(command)
+        case RecommendOptions():
+            return _recommend(command)
+        case DoctorOptions():
+            return _doctor()
+
+
+def _train(options: TrainOptions) -> int:
+    result = train(options)
+    report = write_report(result.folder)
+    print_results(Console(), result.metrics)
+    histories = result.folder / DEMO_FILE if options.data == DEMO else options.data
+    recommend = ["peercollab", "recommend", str(result.folder), "--histories", str(histories)]
+    print(f"run folder: {result.folder}")
+    print(f"report: {report}")
+    print(f"next: {shlex.join([*recommend, '--k', '10'])}")
+    return 0
+
+
+def _recommend(options: RecommendOptions) -> int:
+    if options.format != "csv" and options.out is None:
+        raise PeercollabError(f"--format {options.format} goes to a file: name it with --out")
+    recommender = Recommender.load(options.run)
+    layout = Layout(**read_config(options.run)["layout"])
+    interactions = read_interactions(
+        options.histories, ReadOptions(), layout=layout, allow_empty=True
+    )
+    histories = dict(own_histories(interactions))
+    if unknown := recommender.unknown_items(histories):
+        named = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
+        print(
+            f"peercollab: {len(unknown)} items are unknown to the model and were skipped: {named}",
+            file=sys.stderr,
+        )
+    with warnings.catch_warnings():
+        # Said above, in the words of the command line.
+        warnings.simplefilter("ignore", UserWarning)
+        table = recommender.recommend(histories, options.k, keep_seen=options.keep_seen)
+    _write(table, options)
+    return 0
+
+
+def _write(table: pd.DataFrame, options: RecommendOptions) -> None:
+    try:
+        match options.format:
+            case "csv":
+                text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+                if options.out is None:
+                    sys.stdout.buffer.write(text.encode())
+                    sys.stdout.buffer.flush()
+                else:
+                    options.out.write_text(text, encoding="utf-8")
+            case "parquet":
+                table.to_parquet(options.out, index=False)
+            case "jsonl":
+                table.to_json(options.out, orient="records", lines=True, force_ascii=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise PeercollabError(f"--out {options.out} cannot be written: {error.strerror}") from error
+
+
+def _doctor() -> int:
+    print(render(doctor()))
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Being ended by another process cleans up like Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,110 @@
+"""Rows of the flat item array laid side by side as tensors, padded on the right.
+
+Rows begin at position 0 and padding comes after them, so a causal model never sees padding from
+a real position and needs no mask. The item number at padded places is 0, and means nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from peercollab.data.sequences import Int32Array, Int64Array
+from peercollab.data.split import Spans
+
+# Rows are sorted by length within pools of this many batches: little padding, still shuffled.
+BATCHES_A_POOL = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Histories side by side.
+
+    Attributes
+    ----------
+    items_BL
+        int64: item numbers; 0 at padded places.
+    lengths_B
+        int64: real positions of each row, at least 1.
+    """
+
+    items_BL: Tensor
+    lengths_B: Tensor
+
+    def to(self, device: torch.device) -> "Rows":
+        return Rows(
+            self.items_BL.to(device, non_blocking=True),
+            self.lengths_B.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Rows of inputs with a target at every real position.
+
+    Attributes
+    ----------
+    rows
+        The inputs: all items of a window but its last.
+    real_N
+        int64: where the real positions lie in the rows laid end to end (B * L).
+    targets_N
+        int64: the item that follows each real position.
+    """
+
+    rows: Rows
+    real_N: Tensor
+    targets_N: Tensor
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        return TrainingBatch(
+            self.rows.to(device),
+            self.real_N.to(device, non_blocking=True),
+            self.targets_N.to(device, non_blocking=True),
+        )
+
+
+def lay_out(items: Int32Array, spans: Spans) -> Rows:
+    """Rows padded to the longest of `spans`, none of which is empty."""
+    lengths = spans.lengths
+    column = np.arange(lengths.max())
+    at = np.minimum(spans.starts[:, None] + column, spans.stops[:, None] - 1)
+    items_2d = np.where(column < lengths[:, None], items[at], 0).astype(np.int64)
+    return Rows(torch.from_numpy(items_2d), torch.from_numpy(lengths))
+
+
+def training_batch(items: Int32Array, windows: Spans) -> TrainingBatch:
+    """Inputs and targets of training windows, each of at least two items."""
+    rows = lay_out(items, Spans(windows.starts, windows.stops - 1))
+    following = lay_out(items, Spans(windows.starts + 1, windows.stops))
+    length = rows.items_BL.shape[1]
+    real_BL = torch.arange(length) < rows.lengths_B[:, None]
+    real_N = real_BL.flatten().nonzero().squeeze(1)
+    return TrainingBatch(rows, real_N, following.items_BL.flatten()[real_N])
+
+
+def bucketed_order(
+    lengths: Int64Array, batch_size: int, generator: np.random.Generator
+) -> list[Int64Array]:
+    """Row numbers of each batch of an epoch: random, with rows of like length together.
+
+    Rows are shuffled, sorted by length within pools of `BATCHES_A_POOL` batches, cut into
+    batches, and the batches shuffled. Every row is in exactly one batch.
+    """
+    order = generator.permutation(len(lengths))
+    pool = batch_size * BATCHES_A_POOL
+    batches: list[Int64Array] = []
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def in_order(spans: Spans, batch_size: int) -> Iterator[Int64Array]:
+    """Row numbers in batches of like length, for work in which the order plays no part."""
+    order = np.argsort(spans.lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,8 @@
+"""What can go wrong in a way that the user can act on."""
+
+
+class PeercollabError(Exception):
+    """A mistake or mishap told in one or two lines: what is wrong, where, and what to do.
+
+    The command line prints its text on stderr and ends with exit code 2, without a traceback.
+    """

@@ -1,0 +1,33 @@
+"""What training, ranking and transplant ask of a model."""
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from peercollab.data.batches import Rows
+
+Scope = Literal["embedding", "middle", "final"]
+
+
+class SequenceModel(nn.Module):
+    """A network that turns item histories into hidden states to score items with.
+
+    Attributes
+    ----------
+    max_length
+        Latest items of a history that the model looks at.
+    layer_scopes
+        The scope of each module that is not in the middle, by the module's name.
+    """
+
+    max_length: int
+    layer_scopes: ClassVar[dict[str, Scope]]
+
+    @abstractmethod
+    def forward(self, rows: Rows) -> Tensor:
+        """Hidden states: float32 ``[rows, positions, hidden size]``; padded places mean nothing."""
+
+    @abstractmethod
+    def item_table(self) -> tuple[Tensor, Tensor | None]:
+        """``table_VD`` and ``bias_V``: scores are ``hidden_BD @ table_VD.T + bias_V``."""

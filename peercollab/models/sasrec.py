@@ -1,0 +1,128 @@
+"""SASRec as published by PCRec: causal self-attention over a user's latest items.
+
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, in the form that
+"Enhancing Top-N Item Recommendations by Peer Collaboration" (SIGIR 2022, arXiv 2111.00429)
+trains: no output projection in attention, no final norm, an untied output layer with bias.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from peercollab.data.batches import Rows
+from peercollab.errors import PeercollabError
+from peercollab.models.model import Scope, SequenceModel
+
+
+@dataclass(frozen=True)
+class SASRecOptions:
+    """The network."""
+
+    hidden_size: int = 64
+    """Size of an item's vector and of every hidden state."""
+    blocks: int = 2
+    """Blocks of self-attention and feed-forward."""
+    heads: int = 1
+    """Attention heads; must divide the hidden size."""
+    dropout: float = 0.2
+    """Share of activations dropped while training, from 0 up to, not including, 1."""
+    max_length: int = 100
+    """Latest items of a history that the model looks at."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "blocks", "heads", "max_length"):
+            if (value := getattr(self, name)) < 1:
+                raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise PeercollabError(
+                f"--dropout is {self.dropout}: give a share from 0 up to, not including, 1"
+            )
+        if self.hidden_size % self.heads:
+            raise PeercollabError(
+                f"--heads {self.heads} does not divide --hidden-size {self.hidden_size}: "
+                "every head needs the same share of it"
+            )
+
+
+class Block(nn.Module):
+    """Self-attention, then a feed-forward network at each position, each added and normalised."""
+
+    def __init__(self, options: SASRecOptions) -> None:
+        super().__init__()
+        size = options.hidden_size
+        self.heads = options.heads
+        self.query = nn.Linear(size, size)
+        self.key = nn.Linear(size, size)
+        self.value = nn.Linear(size, size)
+        self.attention_norm = nn.LayerNorm(size)
+        self.widen = nn.Linear(size, size)
+        self.narrow = nn.Linear(size, size)
+        self.feed_forward_norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def _heads(self, x_BLD: Tensor) -> Tensor:
+        return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        attended_BHLK = F.scaled_dot_product_attention(
+            self._heads(self.query(x_BLD)),
+            self._heads(self.key(x_BLD)),
+            self._heads(self.value(x_BLD)),
+            dropout_p=self.dropout.p if self.training else 0.0,
+            is_causal=True,
+        )
+        x_BLD = self.attention_norm(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
+        inner_BLD = self.dropout(F.relu(self.widen(x_BLD)))
+        inner_BLD = self.dropout(self.narrow(inner_BLD))
+        return self.feed_forward_norm(x_BLD + inner_BLD)
+
+
+class SASRec(SequenceModel):
+    """Hidden states of item histories, and the item table they are scored against.
+
+    Parameters
+    ----------
+    n_items
+        Size of the catalogue.
+    options
+        The network's sizes and dropout.
+    """
+
+    layer_scopes: ClassVar[dict[str, Scope]] = {
+        "item_embedding": "embedding",
+        "position_embedding": "embedding",
+        "output": "final",
+    }
+
+    def __init__(self, n_items: int, options: SASRecOptions) -> None:
+        super().__init__()
+        self.max_length = options.max_length
+        self.item_embedding = nn.Embedding(n_items, options.hidden_size)
+        self.position_embedding = nn.Embedding(options.max_length, options.hidden_size)
+        self.dropout = nn.Dropout(options.dropout)
+        self.blocks = nn.ModuleList(Block(options) for _ in range(options.blocks))
+        self.output = nn.Linear(options.hidden_size, n_items)
+        for embedding in (self.item_embedding, self.position_embedding):
+            nn.init.normal_(embedding.weight, std=0.01)
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Hidden states: float32 ``[rows, positions, hidden size]``; padded places mean nothing.
+
+        Position embeddings are aligned to the right: the latest item of a row has the last
+        position, whatever the row's length and the padding behind it.
+        """
+        column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
+        position_BL = self.max_length - rows.lengths_B[:, None] + column_L
+        position_BL = position_BL.clamp_(max=self.max_length - 1)
+        x_BLD = self.item_embedding(rows.items_BL) + self.position_embedding(position_BL)
+        x_BLD = self.dropout(x_BLD)
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        return x_BLD
+
+    def item_table(self) -> tuple[Tensor, Tensor | None]:
+        """What hidden states are multiplied with: ``table_VD`` and ``bias_V``."""
+        return self.output.weight, self.output.bias

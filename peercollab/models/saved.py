@@ -1,0 +1,55 @@
+"""A model on disk: weights as safetensors, and one JSON file that says how to build it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from peercollab.errors import PeercollabError
+from peercollab.models.build import build_model
+from peercollab.models.model import SequenceModel
+from peercollab.models.sasrec import SASRecOptions
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+def save_weights(model: SequenceModel, folder: Path) -> None:
+    """Put the model's weights into the folder: whole, or not at all."""
+    state = model.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    unfinished = folder / f"{WEIGHTS}.unfinished"
+    save_file(tensors, unfinished, metadata={"format": "pt"})
+    unfinished.replace(folder / WEIGHTS)
+
+
+def save_description(n_items: int, options: SASRecOptions, folder: Path) -> None:
+    """Write what is needed, besides the weights, to build the model again."""
+    description = {"model": "sasrec", "items": n_items, "options": asdict(options)}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path, device: torch.device) -> SequenceModel:
+    """The saved model, ready to score.
+
+    Raises
+    ------
+    PeercollabError
+        A file is missing, damaged, or does not fit the other.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        model = build_model(description["items"], SASRecOptions(**description["options"]), seed=0)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise PeercollabError(
+            f"{error.filename or folder / WEIGHTS} is missing: give a run folder in which at least "
+            "one round was completed"
+        ) from error
+    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise PeercollabError(f"the model in {folder} is damaged: {first_line}") from error
+    return model.to(device).eval()

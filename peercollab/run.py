@@ -1,0 +1,248 @@
+"""A training run from data to result: the wiring of all rooms, and the loop over rounds."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peercollab.actors.executor import Executor, LocalExecutor
+from peercollab.actors.options import ExecutionOptions, usable_cores
+from peercollab.actors.peer import PeerSetup, SharedSetup
+from peercollab.data.demo import demo_interactions, write_csv
+from peercollab.data.layout import ReadOptions
+from peercollab.data.prepare import PrepareOptions, prepare
+from peercollab.data.read import Interactions, read_interactions
+from peercollab.data.sequences import Histories, SequenceData
+from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
+from peercollab.doctor import environment
+from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.saved import save_description
+from peercollab.results.display import RunDisplay
+from peercollab.results.run_folder import RunFolder
+from peercollab.training.metrics import MISS, SELECTION_METRIC, metrics_of
+from peercollab.training.options import TrainingOptions
+from peercollab.training.schedule import spread_learning_rate
+from peercollab.training.scoring import PopularityScorer, rank_targets
+from peercollab.transplant.options import TransplantOptions
+
+DEMO = "demo"
+DEMO_FILE = "demo.csv"
+
+# Above this share of held-out items that the user has seen already, filtering hides too much.
+MANY_SEEN_TARGETS = 0.05
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train peers on an interaction log, and keep the best of them."""
+
+    out: Path
+    """Folder of the run; made anew."""
+    data: str = DEMO
+    """An interaction file, or demo: a synthetic log made on the spot."""
+    overwrite: bool = False
+    """Replace the run that is in --out."""
+    read: ReadOptions = field(default_factory=ReadOptions)
+    prepare: PrepareOptions = field(default_factory=PrepareOptions)
+    model: SASRecOptions = field(default_factory=SASRecOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    transplant: TransplantOptions = field(default_factory=TransplantOptions)
+    execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+
+    def as_json(self) -> dict[str, Any]:
+        """All options, as they stand in the run's ``config.json``."""
+        return asdict(self) | {"out": str(self.out)}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to: its folder, its metrics as in ``metrics.json``, its rounds' records."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    rounds: list[dict[str, Any]]
+
+
+def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) -> RunResult:
+    """Train, keep the best state by validation NDCG@10, and rank the test items under it.
+
+    Parameters
+    ----------
+    options
+        Everything that the command line offers.
+    peers
+        The peers' own settings; by default as many as the options say, with streams 1 to N and
+        learning rates spread.
+
+    Raises
+    ------
+    PeercollabError
+        Data, options or machine do not allow the run, or a peer failed. If no round was
+        completed, no folder is left.
+    KeyboardInterrupt
+        It was stopped; what the last completed round left is usable.
+    """
+    folder = RunFolder(options.out)
+    folder.require_creatable(overwrite=options.overwrite)
+    interactions = read_data(options)
+    data, counts = prepare(interactions, options.prepare)
+    _say(counts.describe())
+    popularity = popularity_ranks(data.histories, keep_seen=options.training.keep_seen)
+    _say_seen_targets(popularity["test"], options.training.keep_seen)
+    if peers is None:
+        peers = default_peers(options)
+    shared = SharedSetup(
+        model=options.model,
+        training=options.training,
+        transplant=options.transplant,
+        threads=options.execution.threads(usable_cores()),
+        best=folder.best.absolute(),
+    )
+    _say(_describe_peers(options, peers, shared.threads))
+    with start_executor(options.execution, peers, shared, data.histories) as executor:
+        config = options.as_json() | {
+            "layout": asdict(interactions.layout),
+            "peers": [asdict(peer) for peer in peers],
+            "threads": shared.threads,
+            "layers": {name: layer.scope for name, layer in executor.layers().items()},
+        }
+        folder.create(config, environment())
+        if options.data == DEMO:
+            write_csv(interactions, folder.path / DEMO_FILE)
+        return _Training(options, folder, executor, data, popularity).run()
+
+
+class _Training:
+    """The rounds of a run, and what is written about them."""
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        folder: RunFolder,
+        executor: Executor,
+        data: SequenceData,
+        popularity: dict[HoldOut, np.ndarray],
+    ) -> None:
+        self.options = options
+        self.folder = folder
+        self.executor = executor
+        self.data = data
+        self.rounds: list[dict[str, Any]] = []
+        self.metrics: dict[str, Any] = {
+            "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
+        }
+
+    def run(self) -> RunResult:
+        try:
+            save_description(self.data.histories.n_items, self.options.model, self.folder.best)
+            self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
+            self._run_rounds()
+        except BaseException:
+            if not self.rounds:
+                self.folder.remove()
+            raise
+        self._judge()
+        return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _run_rounds(self) -> None:
+        training = self.options.training
+        with RunDisplay(training.epochs, self.options.execution.peers) as display:
+            for round in range(1, training.epochs + 1):
+                record = self.executor.run_round(round, display.watch).as_json()
+                self._add(record)
+                display.record(record)
+                best = record["best"]
+                if training.patience and best and round - best["round"] >= training.patience:
+                    display.say(
+                        f"stopped: no better validation {SELECTION_METRIC} in "
+                        f"{training.patience} rounds"
+                    )
+                    return
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self.rounds.append(record)
+        self.folder.add_round(record)
+        if (best := record["best"]) and best["round"] == record["round"]:
+            self.metrics["selected"] = best
+            self.metrics["validation"] = record["peers"][best["peer"] - 1]["validation"]
+            self.folder.write_metrics(self.metrics)
+
+    def _judge(self) -> None:
+        """Rank under the kept state, once, when nothing is left to be chosen."""
+        ranks = {split: self.executor.rank_selected(split) for split in HOLD_OUTS}
+        self.metrics["test"] = metrics_of(ranks["test"])
+        self.folder.write_metrics(self.metrics)
+        users = queries(self.data.histories, "test").users
+        self.folder.write_per_user(self.data.user_ids[users], ranks)
+
+
+def read_data(options: TrainOptions) -> Interactions:
+    """The interactions that the options name, with a line on what was recognised."""
+    if options.data == DEMO:
+        interactions = demo_interactions()
+        _say("data: the built-in demo, which is synthetic (--data takes a file)")
+    else:
+        interactions = read_interactions(Path(options.data), options.read)
+        _say(f"data: {options.data}: {interactions.layout.describe()}")
+    return interactions
+
+
+def default_peers(options: TrainOptions) -> list[PeerSetup]:
+    """Peers 1 to N, each with the stream of its number and its share of the learning rate."""
+    n_peers, training = options.execution.peers, options.training
+    return [
+        PeerSetup(
+            number=number,
+            stream=number,
+            learning_rate=spread_learning_rate(training.lr, number, n_peers)
+            if training.lr_spread
+            else training.lr,
+        )
+        for number in range(1, n_peers + 1)
+    ]
+
+
+def start_executor(
+    options: ExecutionOptions,
+    peers: Sequence[PeerSetup],
+    shared: SharedSetup,
+    histories: Histories,
+) -> Executor:
+    """The executor that the options name. Ray is imported only if it is wanted."""
+    if options.executor == "local":
+        return LocalExecutor(options, peers, shared, histories)
+    from peercollab.actors.ray_executor import RayExecutor
+
+    return RayExecutor(options, peers, shared, histories)
+
+
+def popularity_ranks(histories: Histories, *, keep_seen: bool) -> dict[HoldOut, np.ndarray]:
+    """int32 ``[users]`` for each split: ranks by number of training interactions."""
+    scorer = PopularityScorer(training_counts(histories))
+    return {
+        split: rank_targets(scorer, histories.items, queries(histories, split), keep_seen=keep_seen)
+        for split in HOLD_OUTS
+    }
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_seen_targets(ranks: np.ndarray, keep_seen: bool) -> None:
+    if keep_seen or not len(ranks):
+        return
+    share = float(np.mean(ranks == MISS))
+    advice = "; --keep-seen would rank them" if share > MANY_SEEN_TARGETS else ""
+    _say(f"test items that their user has seen before count as misses: {share:.1%}{advice}")
+
+
+def _describe_peers(options: TrainOptions, peers: Sequence[PeerSetup], threads: int) -> str:
+    rates = ", ".join(f"{peer.learning_rate:g}" for peer in peers)
+    return (
+        f"peers: {len(peers)} x SASRec, {threads} CPU thread{'s' if threads > 1 else ''} each, "
+        f"learning rates {rates}, rule {options.transplant.rule}, "
+        f"executor {options.execution.executor}"
+    )

@@ -1,0 +1,40 @@
+"""From ranks to HR, MRR and NDCG."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from peercollab.data.sequences import Int32Array
+
+CUTOFFS = (5, 10, 20)
+SELECTION_METRIC = "ndcg@10"
+
+# The rank of a target that is not ranked at all, because the user has seen it already.
+MISS = 0
+
+
+def metrics_of(ranks_U: Int32Array, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, float]:
+    """HR, MRR and NDCG at each cutoff, averaged over users.
+
+    With one relevant item at rank r: HR@k = 1, MRR@k = 1 / r and NDCG@k = 1 / log2(r + 1) where
+    r <= k, and 0 elsewhere.
+
+    Parameters
+    ----------
+    ranks_U
+        int32 ``[users]``: rank of each user's target, from 1; `MISS` where it was not ranked.
+    cutoffs
+        The values of k.
+    """
+    rank = ranks_U.astype(np.float64)
+    ranked = rank != MISS
+    gains = {
+        "hr": ranked.astype(np.float64),
+        "mrr": np.divide(1.0, rank, out=np.zeros_like(rank), where=ranked),
+        "ndcg": np.divide(1.0, np.log2(rank + 1), out=np.zeros_like(rank), where=ranked),
+    }
+    return {
+        f"{name}@{k}": float(np.mean(np.where(rank <= k, gain, 0.0)))
+        for name, gain in gains.items()
+        for k in cutoffs
+    }

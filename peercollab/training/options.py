@@ -1,0 +1,45 @@
+"""How a peer is trained, and how its work is judged."""
+
+import math
+from dataclasses import dataclass
+
+from peercollab.errors import PeercollabError
+from peercollab.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Training."""
+
+    epochs: int = 100
+    """Most epochs to train; an epoch is a round."""
+    patience: int = 10
+    """Stop after so many epochs without a better validation NDCG@10; 0 never stops early."""
+    validate_every: int = 1
+    """Rank validation after every so many epochs, and after the last."""
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    batch_size: int = 128
+    """Windows of user histories in a batch."""
+    weight_decay: float = 0.0
+    """L2 penalty that Adam adds to the gradients."""
+    schedule: Schedule = "cosine"
+    """How the learning rate goes: cosine falls to 0 over all epochs, constant stays."""
+    lr_spread: bool = True
+    """Give peers different learning rates: of two, one has half of --lr, the other all."""
+    seed: int = 10
+    """Where all random numbers come from; every peer draws its own stream of them."""
+    keep_seen: bool = False
+    """Rank items that the user has seen already, too."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            if (value := getattr(self, name)) < 1:
+                raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+        for name in ("patience", "seed"):
+            if (value := getattr(self, name)) < 0:
+                raise PeercollabError(f"--{name} is {value}: give 0 or more")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise PeercollabError(f"--lr is {self.lr}: give a number above 0, such as 1e-3")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise PeercollabError(f"--weight-decay is {self.weight_decay}: give 0 or more")

@@ -1,0 +1,67 @@
+"""How much a layer's weight holds, as one number, and how two such numbers are compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+CriterionName = Literal["entropy", "l1-norm"]
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A measure of a weight tensor, and the difference that decides a mixture.
+
+    Attributes
+    ----------
+    measure
+        From a weight tensor of any shape to a number.
+    difference
+        From the receiver's and the donor's number to delta: positive where the receiver holds
+        more.
+    """
+
+    name: CriterionName
+    measure: Callable[[Tensor], float]
+    difference: Callable[[float, float], float]
+
+
+def entropy(weight_T: Tensor) -> float:
+    """Entropy, in nats, of the weight's entries over 10 equal-width bins of [min, max].
+
+    ``H = -sum_k p_k ln p_k``, where an empty bin adds 0 and a constant tensor has 0. An entry
+    is in bin ``min(m - 1, floor((x - min) * m / (max - min)))``, computed in float64. Source:
+    "Filter Grafting for Deep Neural Networks" (CVPR 2020), section 3.2; the published PCRec
+    code leaves the maximum out of the last bin, which is not followed here.
+    """
+    x_T = weight_T.flatten().double()
+    low, high = x_T.min(), x_T.max()
+    if low == high:
+        return 0.0
+    bin_T = ((x_T - low) * BINS / (high - low)).floor().clamp_(max=BINS - 1).long()
+    p = torch.bincount(bin_T, minlength=BINS).double() / len(x_T)
+    return -float(torch.xlogy(p, p).sum())
+
+
+def l1_norm(weight_T: Tensor) -> float:
+    """Sum of absolute entries, in float64."""
+    return float(weight_T.abs().sum(dtype=torch.float64))
+
+
+def plain_difference(own: float, donor: float) -> float:
+    """``own - donor``."""
+    return own - donor
+
+
+def relative_difference(own: float, donor: float) -> float:
+    """``(own - donor) / (own + donor)``; 0 when both are 0."""
+    return (own - donor) / (own + donor) if own + donor else 0.0
+
+
+CRITERIA: dict[CriterionName, Criterion] = {
+    "entropy": Criterion("entropy", entropy, plain_difference),
+    "l1-norm": Criterion("l1-norm", l1_norm, relative_difference),
+}

@@ -1,0 +1,67 @@
+"""Which transplant a run does: the options, and the rule they describe."""
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Literal
+
+from peercollab.command_line import unless_given
+from peercollab.errors import PeercollabError
+from peercollab.transplant.criteria import CriterionName
+from peercollab.transplant.layers import LayerChoice
+from peercollab.transplant.rules.average import Average
+from peercollab.transplant.rules.layer_wise import LayerWise
+from peercollab.transplant.rules.none import NoExchange
+from peercollab.transplant.rules.parameter_wise import ParameterWise
+from peercollab.transplant.rules.rule import Rule
+
+RuleName = Literal["layer-wise", "parameter-wise", "average", "none"]
+RULES: dict[str, type[Rule]] = {
+    rule.name: rule for rule in (LayerWise, ParameterWise, Average, NoExchange)
+}
+
+
+@dataclass(frozen=True)
+class TransplantOptions:
+    """Exchange between peers. An option that the rule does not have is refused, not ignored."""
+
+    rule: RuleName = "layer-wise"
+    """How weights are given after each round."""
+    layers: Annotated[LayerChoice | None, unless_given("all")] = None
+    """Which layers take part."""
+    criterion: Annotated[CriterionName | None, unless_given("entropy")] = None
+    """Of layer-wise: what is measured of a layer."""
+    steepness: Annotated[float | None, unless_given("30")] = None
+    """Of layer-wise: how sharply a difference decides; 0 averages."""
+    percent: Annotated[float | None, unless_given("50")] = None
+    """Of parameter-wise: percent of a weight's entries that are taken from the donor."""
+
+    def __post_init__(self) -> None:
+        self.build_rule()
+
+    def build_rule(self) -> Rule:
+        """The rule with its options.
+
+        Raises
+        ------
+        PeercollabError
+            An option is out of range, or the rule does not have it.
+        """
+        kind = RULES[self.rule]
+        given = {
+            name: value
+            for name in ("criterion", "steepness", "percent")
+            if (value := getattr(self, name)) is not None
+        }
+        for name in sorted(given.keys() - _options_of(kind)):
+            owners = [other for other, of in RULES.items() if name in _options_of(of)]
+            raise PeercollabError(
+                f"--{name} has no effect with --rule {self.rule}: leave it out, "
+                f"or take --rule {' or '.join(owners)}"
+            )
+        if self.layers is not None and not kind.exchanges:
+            raise PeercollabError(f"--layers has no effect with --rule {self.rule}: leave it out")
+        return kind(**given)
+
+
+def _options_of(rule: type[Rule]) -> set[str]:
+    """Names of a rule's options."""
+    return {field.name for field in fields(rule)} if is_dataclass(rule) else set()

@@ -1,0 +1,13 @@
+"""Plain averaging of receiver and donor."""
+
+from peercollab.transplant.rules.rule import Rule
+
+
+class Average(Rule):
+    """``W_new = (W + V) / 2``, whatever the layers hold: the control that matters most."""
+
+    name = "average"
+    reference = "Filter Grafting for Deep Neural Networks (CVPR 2020), its A = 0"
+
+    def keep(self, own: float, donor: float) -> float:
+        return 0.5

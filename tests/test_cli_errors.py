@@ -1,0 +1,182 @@
+"""Bad input: one or two lines on stderr, exit code 2, no traceback, no run folder.
+
+Run: ./scripts/test tests/test_cli_errors.py
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from peercollab.cli import main
+
+GOOD_LINES = "".join(
+    f"u{user} " + " ".join(f"i{(user + step) % 12}" for step in range(8)) + "\n"
+    for user in range(12)
+)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.txt"
+    path.write_text(GOOD_LINES)
+    return path
+
+
+def refuse(
+    arguments: Sequence[object], capsys: pytest.CaptureFixture[str], out: Path | None = None
+) -> str:
+    """Run a command that must be refused; what stderr says."""
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("peercollab: ")
+    assert 1 <= len(said.strip().splitlines()) <= 2
+    assert "Traceback" not in said
+    assert out is None or not out.exists()
+    return said
+
+
+FILES = {
+    "empty": (b"", "empty"),
+    "header only": (b"user,item,time\n", "header"),
+    "one user": (b"user,item\n" + b"".join(b"a,i%d\n" % i for i in range(9)), "user"),
+    "binary": (bytes(range(256)) * 40, "text"),
+    "no user column": (b"colour,item\nred,i1\nblue,i2\n", "colour"),
+    "empty ids": (b"user,item\na,i1\n,i2\nb,i3\n", "line 3"),
+    "NaN ids": (b"user,item\na,i1\na,NaN\nb,i3\n", "line 3"),
+    "bad timestamp": (b"user,item,timestamp\na,i1,5\na,i2,yesterday\nb,i3,7\n", "line 3"),
+    "stray separator": (b"1,2,3,4,5\n1,2,,3\n7,8,9,1,2,3\n", "line 2"),
+    "all users short": (b"user,item\n" + b"".join(b"u%d,i1\n" % i for i in range(9)), "5"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bad_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, expected = FILES[name]
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    out = tmp_path / "run"
+    said = refuse(["train", "--data", path, "--out", out], capsys, out)
+    assert expected in said
+
+
+def test_a_missing_file_and_a_folder(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    said = refuse(["train", "--data", tmp_path / "goood.txt", "--out", out], capsys, out)
+    assert "goood.txt" in said
+    assert "good.txt" in said
+    said = refuse(["train", "--data", tmp_path, "--out", out], capsys, out)
+    assert "folder" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--peers", "0"], "--peers is 0"),
+        (["--percent", "120", "--rule", "parameter-wise"], "--percent is 120"),
+        (["--percent", "120"], "--percent"),
+        (["--lr", "nan"], "--lr is nan"),
+        (["--lr", "0"], "--lr is 0"),
+        (["--weight-decay", "-1"], "--weight-decay is -1"),
+        (["--dropout", "1.5"], "--dropout is 1.5"),
+        (["--max-length", "0"], "--max-length is 0"),
+        (["--epochs", "-1"], "--epochs is -1"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--patience", "-2"], "--patience is -2"),
+        (["--seed", "-2"], "--seed is -2"),
+        (["--heads", "3"], "--heads 3 does not divide --hidden-size 64"),
+        (["--steepness", "nan"], "--steepness is nan"),
+        (
+            ["--steepness", "3", "--rule", "average"],
+            "--steepness has no effect with --rule average",
+        ),
+        (["--layers", "final", "--rule", "none"], "--layers has no effect with --rule none"),
+        (["--threads-per-peer", "0"], "--threads-per-peer is 0"),
+        (["--gpus-per-peer", "0"], "--gpus-per-peer is 0"),
+        (["--address", "auto", "--executor", "local"], "--address has no effect"),
+        (["--min-interactions", "0"], "--min-interactions is 0"),
+        (["--epoch", "3"], "did you mean --epochs?"),
+        (["--rule", "layer-wide"], "did you mean layer-wise?"),
+        (["--layers", "embeding"], "did you mean embedding?"),
+        (["--epochs", "many"], "--epochs"),
+        (["--epochs"], "--epochs"),
+        (["stray"], "stray"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options(
+    options: list[str],
+    expected: str,
+    good: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    said = refuse(["train", "--data", good, "--out", out, *options], capsys, out)
+    assert expected in said
+
+
+def test_no_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "train" in refuse([], capsys)
+    assert "did you mean train?" in refuse(["trian"], capsys)
+    assert "--out" in refuse(["train"], capsys)
+
+
+def test_no_gpu_where_one_is_asked_for(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    out = tmp_path / "run"
+    command = ["train", "--data", good, "--out", out, "--executor", "local", "--device", "cuda"]
+    assert "--device cuda" in refuse(command, capsys, out)
+
+
+def test_a_folder_that_exists_is_kept(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    command = ["train", "--data", good, "--out", out]
+    assert "exists already" in refuse(command, capsys)
+    assert "not the folder of a run" in refuse([*command, "--overwrite"], capsys)
+    assert (out / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_place_of_a_folder(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "exists already" in refuse(["train", "--data", good, "--out", good], capsys)
+    below = good / "run"
+    assert "is a file" in refuse(["train", "--data", good, "--out", below], capsys)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a file system with permissions")
+def test_a_folder_that_cannot_be_written(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    if os.geteuid() == 0:  # Root may write everywhere, so the answer of the system is made up.
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked)
+    out = locked / "run"
+    said = refuse(["train", "--data", good, "--out", out], capsys, out)
+    assert "not writable" in said
+
+
+def test_no_cluster_at_the_address(good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", "--data", str(good), "--out", str(out), "--address", "127.0.0.1:9"]
+    done = subprocess.run(
+        [sys.executable, "-m", "peercollab", *command], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()

@@ -1,0 +1,38 @@
+"""Training options out of range are refused by name. Run: pytest tests/training/test_options.py"""
+
+import math
+from typing import Any
+
+import pytest
+
+from peercollab.errors import PeercollabError
+from peercollab.training.options import TrainingOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"epochs": 0}, "--epochs is 0"),
+        ({"epochs": -1}, "--epochs is -1"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"validate_every": 0}, "--validate-every is 0"),
+        ({"patience": -1}, "--patience is -1"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"lr": math.nan}, "--lr is nan"),
+        ({"lr": math.inf}, "--lr is inf"),
+        ({"lr": 0.0}, "--lr is 0"),
+        ({"lr": -1e-3}, "--lr is -0.001"),
+        ({"weight_decay": -1.0}, "--weight-decay is -1"),
+        ({"weight_decay": math.nan}, "--weight-decay is nan"),
+        ({"weight_decay": math.inf}, "--weight-decay is inf"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(PeercollabError) as caught:
+        TrainingOptions(**given)
+    assert str(caught.value).startswith(named)
+    assert ": give" in str(caught.value)
+
+
+def test_the_least_values_are_taken() -> None:
+    TrainingOptions(epochs=1, patience=0, validate_every=1, batch_size=1, weight_decay=0.0, seed=0)

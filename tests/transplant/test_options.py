@@ -1,0 +1,80 @@
+"""Options of a transplant: each one counts or is refused. Run: pytest tests/transplant/test_options.py"""
+
+import math
+from typing import Any
+
+import pytest
+
+from peercollab.errors import PeercollabError
+from peercollab.transplant.options import RULES, TransplantOptions
+from peercollab.transplant.rules.average import Average
+from peercollab.transplant.rules.layer_wise import LayerWise
+from peercollab.transplant.rules.none import NoExchange
+from peercollab.transplant.rules.parameter_wise import ParameterWise
+from peercollab.transplant.rules.rule import Rule
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({}, LayerWise("entropy", 30.0)),
+        ({"criterion": "l1-norm"}, LayerWise("l1-norm", 30.0)),
+        ({"steepness": 0.0}, LayerWise("entropy", 0.0)),
+        ({"rule": "parameter-wise"}, ParameterWise(50.0)),
+        ({"rule": "parameter-wise", "percent": 0.0}, ParameterWise(0.0)),
+        ({"rule": "parameter-wise", "percent": 100.0}, ParameterWise(100.0)),
+    ],
+)
+def test_options_become_the_rules_own(given: dict[str, Any], rule: Rule) -> None:
+    assert TransplantOptions(**given).build_rule() == rule
+
+
+def test_every_rule_is_built_by_its_name() -> None:
+    assert RULES == {
+        "layer-wise": LayerWise,
+        "parameter-wise": ParameterWise,
+        "average": Average,
+        "none": NoExchange,
+    }
+    assert isinstance(TransplantOptions(rule="average").build_rule(), Average)
+    assert isinstance(TransplantOptions(rule="none").build_rule(), NoExchange)
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "owner"),
+    [
+        ({"percent": 50.0}, "--percent", "parameter-wise"),
+        ({"rule": "parameter-wise", "steepness": 30.0}, "--steepness", "layer-wise"),
+        ({"rule": "parameter-wise", "criterion": "entropy"}, "--criterion", "layer-wise"),
+        ({"rule": "average", "steepness": 0.0}, "--steepness", "layer-wise"),
+        ({"rule": "average", "percent": 0.0}, "--percent", "parameter-wise"),
+        ({"rule": "none", "criterion": "l1-norm"}, "--criterion", "layer-wise"),
+    ],
+)
+def test_an_option_the_rule_does_not_have_is_refused_by_name(
+    given: dict[str, Any], option: str, owner: str
+) -> None:
+    with pytest.raises(PeercollabError) as caught:
+        TransplantOptions(**given)
+    message = str(caught.value)
+    assert message.startswith(f"{option} has no effect with --rule {given.get('rule', 'layer-wise')}")
+    assert f"--rule {owner}" in message.split(":", 1)[1]
+
+
+def test_layers_are_refused_where_nothing_is_exchanged() -> None:
+    with pytest.raises(PeercollabError, match=r"^--layers has no effect with --rule none"):
+        TransplantOptions(rule="none", layers="all")
+
+
+@pytest.mark.parametrize("percent", [120.0, -0.1, 100.1, math.nan, math.inf, -math.inf])
+def test_a_percent_out_of_range_is_refused(percent: float) -> None:
+    with pytest.raises(PeercollabError, match=r"^--percent is ") as caught:
+        TransplantOptions(rule="parameter-wise", percent=percent)
+    assert f"{percent:g}" in str(caught.value)
+
+
+@pytest.mark.parametrize("steepness", [-1.0, math.nan, math.inf, -math.inf])
+def test_a_steepness_out_of_range_is_refused(steepness: float) -> None:
+    with pytest.raises(PeercollabError, match=r"^--steepness is ") as caught:
+        TransplantOptions(steepness=steepness)
+    assert str(steepness) in str(caught.value)
