@@ -1,4 +1,4 @@
-"""The command line: ``peercollab train | recommend | doctor``."""
+"""The command line: ``peercollab train | recommend | report | doctor``."""
 
 import os
 import shlex
@@ -54,6 +54,14 @@ class RecommendOptions:
 
 
 @dataclass(frozen=True)
+class ReportOptions:
+    """Write report.html of a run anew, also of one that was stopped."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+
+
+@dataclass(frozen=True)
 class DoctorOptions:
     """Say what this machine has and what a run would use."""
 
@@ -61,6 +69,7 @@ class DoctorOptions:
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
+    | Annotated[ReportOptions, tyro.conf.subcommand("report")]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
 )
 
@@ -86,12 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(command: TrainOptions | RecommendOptions | DoctorOptions) -> int:
+def _run(command: TrainOptions | RecommendOptions | ReportOptions | DoctorOptions) -> int:
     match command:
         case TrainOptions():
             return _train(command)
         case RecommendOptions():
             return _recommend(command)
+        case ReportOptions():
+            print(f"report: {write_report(command.run)}")
+            return 0
         case DoctorOptions():
             return _doctor()
 
@@ -152,7 +164,7 @@ def _write(table: pd.DataFrame, options: RecommendOptions) -> None:
 
 
 def _doctor() -> int:
-    print(render(doctor()))
+    print(render(doctor(), sys.stdout.encoding))
     return 0
 
 

@@ -45,31 +45,38 @@ def parse(commands: Any, arguments: Sequence[str]) -> Any:
 
 def _in_a_line(panel: str) -> str:
     """What tyro's panel says first, with the nearest word where one was mistyped."""
-    # The frame's title line goes; the sections between its rules become lines.
-    lines = [line.strip("│ ") for line in panel.splitlines() if line[:1] == "│"]
-    sections = [
-        re.sub(r"\s+", " ", section).strip() for section in re.split(r"─{5,}", " ".join(lines))
-    ]
+    # A title, then sections between rules. The frame is drawn with lines, or with blanks and
+    # dashes where output is not UTF-8, and then there is a rule under the title too.
+    _, _, body = panel.partition("\n")
+    text = re.sub(r"[│╰╯\s]+", " ", body)
+    sections = [section.strip() for section in re.split(r"─{5,}|-{5,}", text) if section.strip()]
     said = sections[0].rstrip(".")
+    if choice := re.search(
+        r"choice '(.*?)' for argument '(--\S+)'\. Expected one of \((.*)\)", said
+    ):
+        return _not_a_choice(choice[2], choice[1], choice[3])
     # Of an option that may be left out, tyro tells how each of its types failed.
-    said = re.sub(
-        r"Error parsing (\S+): .*\['(.*)'\] does not match choices",
-        r"invalid choice '\2' for argument '\1'. Expected one of",
-        said,
-    ).split(". Got errors:")[0]
-    rest = " ".join(sections[1:])
-    return f"{said}{_nearest(said, rest)} (see peercollab --help)"
+    if choice := re.search(r"parsing (--\S+): .*\['(.*)'\] does not match choices \((.*)\)", said):
+        return _not_a_choice(choice[1], choice[2], choice[3])
+    said, _, _ = said.partition(". Got errors:")
+    return f"{said}{_nearest_name(said, ' '.join(sections[1:]))} (see peercollab --help)"
 
 
-def _nearest(said: str, rest: str) -> str:
-    """``; did you mean …?``, from what tyro lists, or nothing."""
-    if choice := re.search(r"invalid choice '(.*?)' .*Expected one of \((.*)\)", said):
-        wrong, right = choice[1], re.findall(r"'(.*?)'", choice[2])
-    elif unknown := re.search(r"Unrecognized options: (\S+?),?(?: |$)", said):
-        commands = re.search(r"Available subcommands: ([\w, -]+)", rest)
-        wrong = unknown[1]
-        right = commands[1].split(", ") if commands else re.findall(r"--[\w-]+", rest)
-    else:
+def _not_a_choice(option: str, wrong: str, listed: str) -> str:
+    choices = sorted(set(re.findall(r"'(.*?)'", listed)) - {"None"})
+    return f"{option} is {wrong!r}: take one of {', '.join(choices)}{_did_you_mean(wrong, choices)}"
+
+
+def _nearest_name(said: str, rest: str) -> str:
+    """Of an option or command that does not exist, the nearest that does."""
+    unknown = re.search(r"Unrecognized options: (\S+?),?(?: |$)", said)
+    if not unknown:
         return ""
+    commands = re.search(r"Available subcommands: ([\w, -]+)", rest)
+    names = commands[1].split(", ") if commands else re.findall(r"--[\w-]+", rest)
+    return _did_you_mean(unknown[1], names)
+
+
+def _did_you_mean(wrong: str, right: Sequence[str]) -> str:
     near = get_close_matches(wrong, [word for word in right if word != wrong], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

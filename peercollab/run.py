@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from peercollab.actors.executor import Executor, LocalExecutor
-from peercollab.actors.options import ExecutionOptions, usable_cores
+from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import PeerSetup, SharedSetup
 from peercollab.data.demo import demo_interactions, write_csv
 from peercollab.data.layout import ReadOptions
@@ -16,7 +16,7 @@ from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import Interactions, read_interactions
 from peercollab.data.sequences import Histories, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
-from peercollab.doctor import environment
+from peercollab.machine import environment, usable_cores
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import save_description
 from peercollab.results.display import RunDisplay
@@ -140,7 +140,12 @@ class _Training:
             self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
             self._run_rounds()
         except BaseException:
-            if not self.rounds:
+            if self.rounds:
+                _say(
+                    f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
+                    f"`peercollab recommend {self.folder.path}` and `report` work"
+                )
+            else:
                 self.folder.remove()
             raise
         self._judge()
@@ -148,7 +153,7 @@ class _Training:
 
     def _run_rounds(self) -> None:
         training = self.options.training
-        with RunDisplay(training.epochs, self.options.execution.peers) as display:
+        with RunDisplay(training.epochs) as display:
             for round in range(1, training.epochs + 1):
                 record = self.executor.run_round(round, display.watch).as_json()
                 self._add(record)

@@ -49,7 +49,10 @@ FILES = {
     "NaN ids": (b"user,item\na,i1\na,NaN\nb,i3\n", "line 3"),
     "bad timestamp": (b"user,item,timestamp\na,i1,5\na,i2,yesterday\nb,i3,7\n", "line 3"),
     "stray separator": (b"1,2,3,4,5\n1,2,,3\n7,8,9,1,2,3\n", "line 2"),
-    "all users short": (b"user,item\n" + b"".join(b"u%d,i1\n" % i for i in range(9)), "5"),
+    "all users short": (
+        b"user,item\n" + b"".join(b"u%d,i%d\n" % (i, i) for i in range(9)),
+        "--min-interactions",
+    ),
 }
 
 

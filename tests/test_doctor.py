@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from peercollab import doctor
-from peercollab.doctor import GIB, Device, Finding, Machine, examine, measure, render
+from peercollab import machine as facts
+from peercollab.doctor import GIB, Finding, examine, render
+from peercollab.machine import Device, Machine, measure
 from peercollab.version import __version__
 
 SOUND = Machine(
@@ -130,17 +132,17 @@ def test_measured_facts_are_those_of_this_process() -> None:
 def test_the_packages_are_the_projects_dependencies() -> None:
     project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
     named = [re.split(r"[\[<>=~!]", line)[0] for line in project["project"]["dependencies"]]
-    assert sorted(doctor.PACKAGES) == sorted(named)
+    assert sorted(facts.PACKAGES) == sorted(named)
 
 
 def test_the_environment_survives_json() -> None:
-    environment = doctor.environment()
+    environment = facts.environment()
     assert json.loads(json.dumps(environment)) == environment
 
 
 def test_a_process_bound_to_one_core_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
-    assert doctor.usable_cores() == 1
+    assert facts.usable_cores() == 1
 
 
 @pytest.mark.parametrize(
@@ -150,9 +152,9 @@ def test_a_containers_quota_limits_the_cores(
     quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
+    monkeypatch.setattr(facts, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert doctor.usable_cores() == cores
+    assert facts.usable_cores() == cores
 
 
 def test_a_containers_memory_limit_counts_without_its_idle_cache(
@@ -161,7 +163,7 @@ def test_a_containers_memory_limit_counts_without_its_idle_cache(
     (tmp_path / "memory.max").write_text(f"{1 << 26}\n")
     (tmp_path / "memory.current").write_text(f"{1 << 25}\n")
     (tmp_path / "memory.stat").write_text(f"anon 4096\ninactive_file {1 << 24}\n")
-    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
+    monkeypatch.setattr(facts, "CGROUP", tmp_path)
     machine = measure()
     assert machine.memory == 1 << 26
     assert machine.available_memory == (1 << 26) - (1 << 25) + (1 << 24)
@@ -202,7 +204,7 @@ def test_it_works_without_any_package() -> None:
     command = [sys.executable, "-ES", "-m", "peercollab.doctor"]
     root = Path(__file__).parents[1]
     report = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in doctor.PACKAGES:
+    for name in facts.PACKAGES:
         assert f"{name} MISSING" in " ".join(report.split())
     assert "No module named 'torch'" in " ".join(report.split())
 
@@ -212,8 +214,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository from which the package seems to run."""
     package = tmp_path / "peercollab"
     package.mkdir()
-    (package / "doctor.py").write_text("")
-    monkeypatch.setattr(doctor, "__file__", str(package / "doctor.py"))
+    (package / "machine.py").write_text("")
+    monkeypatch.setattr(facts, "__file__", str(package / "machine.py"))
     return tmp_path
 
 
@@ -236,5 +238,5 @@ def test_the_commit_is_named_and_changed_files_are_told(checkout: Path) -> None:
     git(checkout, "tag", "--annotate", "v1", "--message", "v1")
     head = git(checkout, "rev-parse", "HEAD")
     assert measure().commit == head
-    (checkout / "peercollab" / "doctor.py").write_text("changed = 1\n")
+    (checkout / "peercollab" / "machine.py").write_text("changed = 1\n")
     assert measure().commit == head + "-dirty"

@@ -1,7 +1,6 @@
 """Where the peers run."""
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -42,8 +41,3 @@ class ExecutionOptions:
     def threads(self, cores: int) -> int:
         """Threads of each peer when all peers share so many cores."""
         return self.threads_per_peer or max(1, cores // self.peers)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,8 @@
 """Get a Ray cluster and a place for every peer in it, or say in seconds why there is none."""
 
 import os
+import signal
+import threading
 from collections.abc import Mapping
 
 import ray
@@ -11,8 +13,9 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from peercollab.actors.options import ExecutionOptions, usable_cores
+from peercollab.actors.options import ExecutionOptions
 from peercollab.errors import PeercollabError
+from peercollab.machine import usable_cores
 
 SECONDS_TO_PLACE = 30.0
 
@@ -28,7 +31,10 @@ def connect(address: str | None) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's workers yield to all else by default, and barely start beside any other work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     address = address or os.environ.get("RAY_ADDRESS")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(
@@ -43,6 +49,9 @@ def connect(address: str | None) -> bool:
     except (ConnectionError, ValueError, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise PeercollabError(f"Ray could not be reached or started: {first_line}") from error
+    # Ray puts its own handler here, which ends the process without cleaning up.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
     return True
 
 

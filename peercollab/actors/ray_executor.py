@@ -27,7 +27,7 @@ from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.options import TransplantOptions
 
 SECONDS_BETWEEN_LOOKS = 0.25
-SECONDS_TO_START = 120.0
+SECONDS_TO_START = 300.0
 
 
 class PeerActor(Peer):

@@ -1,8 +1,8 @@
 """A synthetic interaction log, so that everything can be tried without a file.
 
 Users have two tastes, tastes and the items within them are popular by Zipf's law, and most steps
-follow an item's own successors: something that a sequence model can learn and popularity cannot. Nobody
-meets an item twice.
+follow an item's own successors: something that a sequence model can learn and popularity cannot.
+Nobody meets an item twice.
 """
 
 import csv

@@ -30,12 +30,12 @@ def test_options_become_the_rules_own(given: dict[str, Any], rule: Rule) -> None
 
 
 def test_every_rule_is_built_by_its_name() -> None:
-    assert RULES == {
+    assert {
         "layer-wise": LayerWise,
         "parameter-wise": ParameterWise,
         "average": Average,
         "none": NoExchange,
-    }
+    } == RULES
     assert isinstance(TransplantOptions(rule="average").build_rule(), Average)
     assert isinstance(TransplantOptions(rule="none").build_rule(), NoExchange)
 

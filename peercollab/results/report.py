@@ -1,0 +1,243 @@
+"""The report of a run: one HTML file that needs nothing else.
+
+Imports matplotlib, which is slow: import this where a report is wanted.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from peercollab.errors import PeercollabError
+from peercollab.results import layer_plots, plots
+from peercollab.results.metrics_table import judged_on, metrics_table, times
+from peercollab.results.stored_run import StoredRun, read_run
+from peercollab.training.metrics import SELECTION_METRIC
+
+REPORT = "report.html"
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
+.headline { font-size: 1.25rem; margin: 1rem 0; }
+.note { border-left: 4px solid #E69F00; padding: .2rem 0 .2rem .8rem; }
+figure { margin: 1.5rem 0; } figure img { width: 100%; height: auto; }
+figcaption { color: #444; font-size: .9rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #ddd;
+  vertical-align: top; overflow-wrap: anywhere; }
+table.numbers td { text-align: right; } table.numbers th + th { text-align: right; }
+summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
+"""
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` of a run, finished or not, into its folder.
+
+    Parameters
+    ----------
+    folder
+        The run's folder.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    PeercollabError
+        It is no run folder, no round has been completed, a file is damaged, or the report cannot
+        be written.
+    """
+    run = read_run(folder)
+    # Names of files may hold bytes that are no text.
+    page = _page(run, folder).encode("utf-8", errors="backslashreplace")
+    path = folder / REPORT
+    unfinished = folder / f"{REPORT}.unfinished"
+    try:
+        unfinished.write_bytes(page)
+        unfinished.replace(path)
+    except OSError as error:
+        raise PeercollabError(f"{path} cannot be written: {error.strerror}") from error
+    return path
+
+
+def _page(run: StoredRun, folder: Path) -> str:
+    name = escape(folder.resolve().name)
+    body = "\n".join(
+        [
+            f"<h1>Run {name}</h1>",
+            f"<p>{escape(_subject(run))}</p>",
+            *_headline(run),
+            *_notes(run),
+            "<h2>Metrics</h2>",
+            _metrics_table(run.metrics),
+            *_pictures(run),
+            "<h2>How it was made</h2>",
+            _details("Options", run.config),
+            _details("Environment", run.environment),
+        ]
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>peercollab: {name}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _subject(run: StoredRun) -> str:
+    n_peers = _n_peers(run)
+    return (
+        f"Data {run.config['data']}; {n_peers} peer{'s' if n_peers > 1 else ''}, "
+        f"rule {run.config['transplant']['rule']}; {len(run.rounds)} of at most "
+        f"{run.config['training']['epochs']} rounds."
+    )
+
+
+def _headline(run: StoredRun) -> Iterator[str]:
+    selected = run.selected
+    if selected is None:
+        yield '<p class="headline">No state has been ranked on validation yet.</p>'
+        return
+    kept = f"peer {selected['peer']} as it was in round {selected['round']}"
+    value = f"NDCG@10 {selected[SELECTION_METRIC]:.4f}"
+    if "test" in run.metrics:
+        yield _against_popularity(run.metrics)
+        yield (
+            f"<p>The model that is kept is {kept}: the best on validation ({value}). "
+            "Test was ranked once, under this model.</p>"
+        )
+        return
+    if "validation" in run.metrics:
+        yield _against_popularity(run.metrics)
+    yield (
+        f'<p class="note">This run has not come to its end: nothing was ranked on test. The best '
+        f"so far is {kept}, with {value} on validation; it was chosen by that number, which is "
+        "therefore a little too good.</p>"
+    )
+
+
+def _against_popularity(metrics: Mapping[str, Any]) -> str:
+    split = judged_on(metrics)
+    own, popularity = (of[split][SELECTION_METRIC] for of in (metrics, metrics["popularity"]))
+    compared = f"{times(own, popularity)} times" if popularity else "against"
+    return (
+        f'<p class="headline">{split.capitalize()} NDCG@10 is <strong>{own:.4f}</strong>, '
+        f"{compared} the {popularity:.4f} of recommending what is popular.</p>"
+    )
+
+
+def _notes(run: StoredRun) -> Iterator[str]:
+    if _exchanged(run):
+        yield (
+            "<p>Whether the exchange of weights helped is not known from this run. Only a "
+            "comparison with the same run under <code>--rule none</code> can tell, best over "
+            "several seeds.</p>"
+        )
+    else:
+        yield (
+            "<p>No weights were exchanged in this run, so there is no map of donors' shares. "
+            "It can serve as the other side of a comparison with a run that exchanges.</p>"
+        )
+    if run.cut_off:
+        yield (
+            '<p class="note">The last line of rounds.jsonl is unfinished, as a killed run leaves '
+            "it. That round is left out here.</p>"
+        )
+    failures = [(r["round"], failure) for r in run.rounds for failure in r.get("failures", ())]
+    if failures:
+        items = (f"<li>round {round}: {escape(_text(failure))}</li>" for round, failure in failures)
+        yield f'<div class="note">What failed:<ul>{"".join(items)}</ul></div>'
+
+
+def _metrics_table(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return "<p>There are none yet.</p>"
+    head, *rows = metrics_table(metrics)
+    return (
+        f'<table class="numbers"><thead>{_row(head, "th")}</thead>'
+        f"<tbody>{''.join(_row(row) for row in rows)}</tbody></table>\n"
+        "<p>Over the whole catalogue, averaged over users.</p>"
+    )
+
+
+def _pictures(run: StoredRun) -> Iterator[str]:
+    popularity = run.metrics.get("popularity", {}).get("validation", {}).get(SELECTION_METRIC)
+    layers = run.config["layers"]
+    yield "<h2>Learning</h2>"
+    yield _picture(
+        plots.learning_curves(run.rounds, run.selected, popularity),
+        "Mean training loss of each round, and validation NDCG@10, of each peer.",
+    )
+    if shares := layer_plots.donor_shares(run.rounds, layers):
+        yield "<h2>What the peers gave each other</h2>"
+        yield _picture(
+            shares,
+            "Share of the donor's weights in each layer after each exchange: at 0 the receiver "
+            "keeps its own layer, at 1 it takes the donor's whole. White lines part embedding, "
+            "middle and final layers.",
+        )
+        if criterion := layer_plots.criterion_values(run.rounds, layers):
+            yield _picture(
+                criterion,
+                "The criterion's value of each layer's weight, by round, before the exchange: the "
+                "peers' difference is what decides the shares above.",
+            )
+    yield "<h2>What it cost</h2>"
+    yield _picture(
+        plots.costs(run.rounds),
+        "Wall-clock seconds of each phase of a round, with their sums over the run; training "
+        f"includes the ranking of validation.{_moved(run)}",
+    )
+
+
+def _moved(run: StoredRun) -> str:
+    moved = sum(record["bytes_moved"] for record in run.rounds)
+    return f" In all, {moved / 1e6:,.1f} MB of weights went from peer to peer." if moved else ""
+
+
+def _picture(figure: Figure, caption: str) -> str:
+    image = base64.b64encode(plots.to_svg(figure)).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{image}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _details(title: str, content: Mapping[str, Any]) -> str:
+    rows = "".join(_row((name, _text(value))) for name, value in _flat(content))
+    return f"<details><summary>{title}</summary><table>{rows}</table></details>"
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _row(cells: Iterable[str], tag: str = "td") -> str:
+    first, *others = (escape(cell) for cell in cells)
+    rest = "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
+    return f"<tr><th>{first}</th>{rest}</tr>"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _n_peers(run: StoredRun) -> int:
+    return len({report["peer"] for record in run.rounds for report in record["peers"]})
+
+
+def _exchanged(run: StoredRun) -> bool:
+    transfers: Sequence[Mapping[str, Any]] = [t for r in run.rounds for t in r["transfers"]]
+    return any(transfer["keep"] for transfer in transfers)

@@ -1,0 +1,87 @@
+"""A run that is stopped ends in seconds, keeps what it has, and leaves no process.
+
+Run: ./scripts/test tests/test_interrupt.py
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peercollab.cli import main
+from peercollab.serving.recommender import Recommender
+
+SECONDS_TO_BEGIN = 240
+SECONDS_TO_END = 60
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a file has a line in it, while the process lives."""
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while not (path.is_file() and path.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, f"{path} was not written"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("executor", "number"),
+    [("ray", signal.SIGINT), ("ray", signal.SIGTERM), ("local", signal.SIGINT)],
+)
+def test_stopping_keeps_the_last_round_and_leaves_no_process(
+    executor: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", "--out", str(out), "--epochs", "500", "--executor", executor]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peercollab", *command, "--hidden-size", "8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(out / "rounds.jsonl", process)
+        family = psutil.Process(process.pid).children(recursive=True)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # As a terminal does it: everyone in front gets it.
+        else:
+            process.send_signal(number)
+        said, complaint = process.communicate(timeout=SECONDS_TO_END)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    assert process.returncode == 130
+    assert complaint.strip() == "peercollab: stopped"
+    assert "the best state of them is kept" in said
+    if executor == "ray":
+        assert len(family) > 3
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+
+    assert not Recommender.load(out).recommend({"someone": ["item-001", "item-002"]}, k=3).empty
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").is_file()
+
+
+def test_stopping_before_the_first_round_leaves_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    slow = ["--executor", "local", "--hidden-size", "512", "--batch-size", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peercollab", "train", "--out", str(out), *slow],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    wait_for(out / "config.json", process)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=SECONDS_TO_END)
+    assert process.returncode == 130
+    assert complaint.strip() == "peercollab: stopped"
+    assert not out.exists()
