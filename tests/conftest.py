@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 # Read when Ray is imported: here, and in every process that a test or Ray starts.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 REAL_DATA = "PEERCOLLAB_TEST_DATA"
 OBJECT_STORE_BYTES = 256 << 20

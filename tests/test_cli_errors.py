@@ -1,7 +1,4 @@
-"""Bad input: one or two lines on stderr, exit code 2, no traceback, no run folder.
-
-Run: ./scripts/test tests/test_cli_errors.py
-"""
+"""Bad input: one or two lines on stderr, exit code 2, no traceback, no run folder."""
 
 import os
 import subprocess

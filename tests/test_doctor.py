@@ -1,4 +1,4 @@
-"""The doctor: facts are measured, judged and shown. Run: pytest tests/test_doctor.py"""
+"""The doctor: facts are measured, judged and shown."""
 
 import json
 import os

@@ -1,7 +1,4 @@
-"""A run that is stopped ends in seconds, keeps what it has, and leaves no process.
-
-Run: ./scripts/test tests/test_interrupt.py
-"""
+"""A run that is stopped ends in seconds, keeps what it has, and leaves no process."""
 
 import os
 import signal

@@ -2,9 +2,7 @@
 
 Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, in the form that
 "Enhancing Top-N Item Recommendations by Peer Collaboration" (SIGIR 2022, arXiv 2111.00429)
-trains: no output projection in attention, no final norm, an untied output layer with bias. One
-departure: biases start at 0, as in the ICDM paper's own code. Item vectors begin small, and torch's
-random biases would drown them in the first block (figures in docs/lab-log.md).
+trains: no output projection in attention, no final norm, an untied output layer with bias.
 """
 
 from dataclasses import dataclass
@@ -109,9 +107,6 @@ class SASRec(SequenceModel):
         self.output = nn.Linear(options.hidden_size, n_items)
         for embedding in (self.item_embedding, self.position_embedding):
             nn.init.normal_(embedding.weight, std=0.01)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
 
     def forward(self, rows: Rows) -> Tensor:
         """Hidden states: float32 ``[rows, positions, hidden size]``; padded places mean nothing.

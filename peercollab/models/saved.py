@@ -49,7 +49,14 @@ def load_model(folder: Path, device: torch.device) -> SequenceModel:
             f"{error.filename or folder / WEIGHTS} is missing: give a run folder in which at least "
             "one round was completed"
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        SafetensorError,
+        RuntimeError,
+    ) as error:
         first_line = (str(error).splitlines() or [""])[0]
         raise PeercollabError(f"the model in {folder} is damaged: {first_line}") from error
     return model.to(device).eval()

@@ -23,8 +23,8 @@ class TrainingOptions:
     """Windows of user histories in a batch."""
     weight_decay: float = 0.0
     """L2 penalty that Adam adds to the gradients."""
-    schedule: Schedule = "cosine"
-    """How the learning rate goes: cosine falls to 0 over all epochs, constant stays."""
+    schedule: Schedule = "constant"
+    """How the learning rate goes: constant stays, cosine falls to 0 over all --epochs."""
     lr_spread: bool = True
     """Give peers different learning rates: of two, one has half of --lr, the other all."""
     seed: int = 10

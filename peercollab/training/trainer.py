@@ -10,7 +10,7 @@ import torch
 
 from peercollab.data.batches import bucketed_order, training_batch
 from peercollab.data.sequences import Histories, Int32Array
-from peercollab.data.split import HoldOut, queries, training_counts, training_spans, windows
+from peercollab.data.split import HoldOut, queries, training_spans, windows
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
@@ -80,7 +80,6 @@ class Trainer:
         self.model = build_model(histories.n_items, model_options, self._seed("initialisation")).to(
             device
         )
-        self._start_from_popularity()
         self.optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=learning_rate,
@@ -149,19 +148,6 @@ class Trainer:
             queries(self.histories, hold_out),
             keep_seen=self.options.keep_seen,
         )
-
-    @torch.no_grad()
-    def _start_from_popularity(self) -> None:
-        """Set the item biases to the log of each item's share of the training interactions.
-
-        It is what a softmax learns first anyway, and slowly: Adam moves a bias by no more than
-        the learning rate a step (figures in docs/lab-log.md).
-        """
-        _, bias_V = self.model.item_table()
-        if bias_V is not None:
-            # One interaction more for everyone, so that no share is 0.
-            counts_V = torch.from_numpy(training_counts(self.histories) + 1.0)
-            bias_V.copy_((counts_V / counts_V.sum()).log())
 
     def _seed(self, purpose: Purpose, position: int = 0) -> int:
         return stream_seed(self.options.seed, self.stream, purpose, position)

@@ -38,6 +38,9 @@ class Layer:
 
 LayerMap = Mapping[str, Layer]
 
+# The layer of parameters that are the model's own, in none of its modules.
+OWN_PARAMETERS = "(model)"
+
 
 def layer_map(model: SequenceModel) -> LayerMap:
     """Every layer of a model by name, in the model's order.
@@ -45,8 +48,10 @@ def layer_map(model: SequenceModel) -> LayerMap:
     A tensor that two modules share belongs to the first of them, so it is mixed once.
     """
     taken: set[int] = set()
+    state = model.state_dict()
     layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
         parameters = {
             key: value
             for key, value in module.named_parameters(recurse=False)
@@ -58,14 +63,15 @@ def layer_map(model: SequenceModel) -> LayerMap:
         buffers = {
             key: value
             for key, value in module.named_buffers(recurse=False)
-            if value.is_floating_point()
+            if value.is_floating_point() and prefix + key in state
         }
         # Python's sort is stable: the weight first, the rest as the module has them.
         tensors = sorted((parameters | buffers).items(), key=lambda item: item[0] != "weight")
+        name = name or OWN_PARAMETERS
         layers[name] = Layer(
             name,
             model.layer_scopes.get(name, "middle"),
-            {f"{name}.{key}": tuple(value.shape) for key, value in tensors},
+            {prefix + key: tuple(value.shape) for key, value in tensors},
         )
     return layers
 

@@ -1,7 +1,4 @@
-"""Ray actors and peers in this process come to the same weights, and exchange as planned.
-
-Run: ./scripts/test tests/actors/test_executors.py
-"""
+"""Ray actors and peers in this process come to the same weights, and exchange as planned."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,4 @@
-"""A peer that fails is named in seconds, and everything is cleaned up.
-
-Run: ./scripts/test tests/actors/test_failures.py
-"""
+"""A peer that fails is named in seconds, and everything is cleaned up."""
 
 import os
 import signal

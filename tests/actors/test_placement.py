@@ -1,7 +1,4 @@
-"""What a peer asks of the cluster, and what is said when it cannot be had.
-
-Run: ./scripts/test tests/actors/test_placement.py
-"""
+"""What a peer asks of the cluster, and what is said when it cannot be had."""
 
 import subprocess
 import sys

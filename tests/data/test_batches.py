@@ -1,4 +1,4 @@
-"""Batches against a row-by-row loop, and orders of an epoch. Run: pytest tests/data/test_batches.py"""
+"""Batches against a row-by-row loop, and orders of an epoch."""
 
 import numpy as np
 import pytest

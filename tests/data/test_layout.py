@@ -1,7 +1,4 @@
-"""Which layout a file is taken for, and what is said about it.
-
-Run: ``pytest tests/data/test_layout.py``
-"""
+"""Which layout a file is taken for, and what is said about it."""
 
 import json
 import re

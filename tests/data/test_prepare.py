@@ -1,7 +1,4 @@
-"""Dropping the rare, ordering by time, numbering by id.
-
-Run: ``pytest tests/data/test_prepare.py``
-"""
+"""Dropping the rare, ordering by time, numbering by id."""
 
 from pathlib import Path
 from random import Random

@@ -1,7 +1,4 @@
-"""Every format gives the same interactions; every flaw of a file is told with its place.
-
-Run: ``pytest tests/data/test_read.py``
-"""
+"""Every format gives the same interactions; every flaw of a file is told with its place."""
 
 import csv
 import datetime

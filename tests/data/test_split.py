@@ -1,4 +1,4 @@
-"""Leave-one-out and windows against a user-by-user loop. Run: pytest tests/data/test_split.py"""
+"""Leave-one-out and windows against a user-by-user loop."""
 
 from collections import Counter
 
@@ -84,7 +84,14 @@ def test_training_counts_are_those_of_the_training_spans(users: list[list[int]])
 
 
 def test_training_counts_have_a_place_for_items_that_nobody_has() -> None:
-    assert training_counts(histories_of([[1, 1, 1, 2, 3]], n_items=6)).tolist() == [0, 3, 0, 0, 0, 0]
+    assert training_counts(histories_of([[1, 1, 1, 2, 3]], n_items=6)).tolist() == [
+        0,
+        3,
+        0,
+        0,
+        0,
+        0,
+    ]
 
 
 @given(USERS, st.integers(1, 13))

@@ -1,4 +1,4 @@
-"""Initial weights come from their seed alone. Run: pytest tests/models/test_build.py"""
+"""Initial weights come from their seed alone."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""SASRec against loops written from the paper, in float64. Run: pytest tests/models/test_sasrec.py"""
+"""SASRec against loops written from the paper, in float64."""
 
 import math
 from dataclasses import replace

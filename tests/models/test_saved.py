@@ -1,4 +1,4 @@
-"""A model on disk and back, and what is said when it is damaged. Run: pytest tests/models/test_saved.py"""
+"""A model on disk and back, and what is said when it is damaged."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,9 @@ def test_the_description_holds_every_option(folder: Path) -> None:
     assert SASRecOptions(**description["options"]) == OPTIONS
 
 
-def test_equal_weights_give_equal_bytes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_equal_weights_give_equal_bytes(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     for _ in range(3):
         other = tmp_path_factory.mktemp("other")
         save_weights(build_model(ITEMS, OPTIONS, seed=3), other)

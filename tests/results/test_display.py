@@ -1,7 +1,4 @@
-"""What is shown of a run, on a terminal and elsewhere.
-
-Run: ./scripts/test tests/results/test_display.py
-"""
+"""What is shown of a run, on a terminal and elsewhere."""
 
 import io
 import math

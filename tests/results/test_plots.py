@@ -1,7 +1,4 @@
-"""The pictures of a report show the numbers of the records, and a peer looks the same in all.
-
-Run: ./scripts/test tests/results/test_plots.py
-"""
+"""The pictures of a report show the numbers of the records, and a peer looks the same in all."""
 
 import sys
 from collections.abc import Callable

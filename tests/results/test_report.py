@@ -1,7 +1,4 @@
-"""The report of a run: what it says, and from what it can be written.
-
-Run: ./scripts/test tests/results/test_report.py
-"""
+"""The report of a run: what it says, and from what it can be written."""
 
 import base64
 import json

@@ -1,7 +1,4 @@
-"""Recommendations in the user's own ids, from a run folder on disk.
-
-Run: ./scripts/test tests/serving/test_recommender.py
-"""
+"""Recommendations in the user's own ids, from a run folder on disk."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The loss against plain cross-entropy, and its memory. Run: pytest tests/training/test_loss.py"""
+"""The loss against plain cross-entropy, and its memory."""
 
 from collections.abc import Callable
 
@@ -102,9 +102,7 @@ def largest_allocation(work: Callable[[], object]) -> int:
 
 def test_the_logits_of_all_positions_never_exist_at_once() -> None:
     positions, items, size = 600, 20_000, 2
-    hidden, table, bias, targets = case(
-        positions, items, size, with_bias=True, dtype=torch.float32
-    )
+    hidden, table, bias, targets = case(positions, items, size, with_bias=True, dtype=torch.float32)
     chunk = rows_at_once(items, CPU) * items * FLOAT32_BYTES
     logits = positions * items * FLOAT32_BYTES
     assert chunk <= loss_module._CHUNK_BYTES["cpu"] < logits / 5

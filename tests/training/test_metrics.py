@@ -1,4 +1,4 @@
-"""HR, MRR and NDCG against ir-measures. Run: pytest tests/training/test_metrics.py"""
+"""HR, MRR and NDCG against ir-measures."""
 
 import math
 

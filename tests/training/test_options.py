@@ -1,4 +1,4 @@
-"""Training options out of range are refused by name. Run: pytest tests/training/test_options.py"""
+"""Training options out of range are refused by name."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Learning rates against their formulas. Run: pytest tests/training/test_schedule.py"""
+"""Learning rates against their formulas."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Streams of random numbers are independent and fixed. Run: pytest tests/training/test_streams.py"""
+"""Streams of random numbers are independent and fixed."""
 
 from itertools import product
 from typing import get_args

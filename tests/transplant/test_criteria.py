@@ -1,4 +1,4 @@
-"""Criteria against formulas written as loops. Run: pytest tests/transplant/test_criteria.py"""
+"""Criteria against formulas written as loops."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The layer map of real and of awkward models. Run: pytest tests/transplant/test_layers.py"""
+"""The layer map of real and of awkward models."""
 
 from typing import ClassVar, get_args
 

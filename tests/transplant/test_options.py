@@ -1,4 +1,4 @@
-"""Options of a transplant: each one counts or is refused. Run: pytest tests/transplant/test_options.py"""
+"""Options of a transplant: each one counts or is refused."""
 
 import math
 from typing import Any
@@ -57,7 +57,9 @@ def test_an_option_the_rule_does_not_have_is_refused_by_name(
     with pytest.raises(PeercollabError) as caught:
         TransplantOptions(**given)
     message = str(caught.value)
-    assert message.startswith(f"{option} has no effect with --rule {given.get('rule', 'layer-wise')}")
+    assert message.startswith(
+        f"{option} has no effect with --rule {given.get('rule', 'layer-wise')}"
+    )
     assert f"--rule {owner}" in message.split(":", 1)[1]
 
 

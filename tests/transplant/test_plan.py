@@ -1,4 +1,4 @@
-"""The plan of a round is a pure function of statistics. Run: pytest tests/transplant/test_plan.py"""
+"""The plan of a round is a pure function of statistics."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Rules against their formulas in numpy. Run: pytest tests/transplant/test_rules.py"""
+"""Rules against their formulas in numpy."""
 
 import math
 from fractions import Fraction

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -44,5 +45,6 @@ class ParameterWise(Rule):
         upper one, so "above the percentile" and "above the lower neighbour" are the same. A
         selection finds that one; `torch.quantile` would sort, and refuses large tensors.
         """
-        rank = math.floor((magnitude_T.numel() - 1) * (self.percent / 100))
+        # In fractions: 100 * (57 / 100) is below 57 in floating point.
+        rank = math.floor((magnitude_T.numel() - 1) * Fraction(self.percent) / 100)
         return magnitude_T.flatten().kthvalue(rank + 1).values

@@ -1,0 +1,175 @@
+"""A peer's epochs: reproducible to the bit, blind to what is held out, moved by every option."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from peercollab.data.sequences import Histories
+from peercollab.errors import PeercollabError
+from peercollab.models.sasrec import SASRecOptions
+from peercollab.training.metrics import metrics_of
+from peercollab.training.options import TrainingOptions
+from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
+
+MODEL = SASRecOptions(hidden_size=16, max_length=8, dropout=0.2)
+OPTIONS = TrainingOptions(epochs=3, batch_size=16, seed=5)
+
+
+def walks(n_users: int = 150, n_items: int = 40, seed: int = 3) -> Histories:
+    """Users who walk through the items by steps of one, mostly."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(4, 20, n_users)
+    steps = generator.choice([1, 1, 1, 1, 7], lengths.sum())
+    items = (np.cumsum(steps) % n_items).astype(np.int32)
+    return Histories(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), n_items)
+
+
+def trainer(
+    options: TrainingOptions = OPTIONS,
+    model: SASRecOptions = MODEL,
+    histories: Histories | None = None,
+    *,
+    stream: int = 1,
+    learning_rate: float = 1e-3,
+) -> Trainer:
+    return Trainer(
+        histories or walks(),
+        model,
+        options,
+        stream=stream,
+        learning_rate=learning_rate,
+        device=torch.device("cpu"),
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def trained(epochs: int = 1, **settings: Any) -> dict[str, torch.Tensor]:
+    own = trainer(**settings)
+    for epoch in range(1, epochs + 1):
+        own.train_epoch(epoch)
+    return weights(own)
+
+
+def test_the_same_streams_give_the_same_bits() -> None:
+    assert equal(trained(epochs=2), trained(epochs=2))
+
+
+def test_what_others_do_with_torchs_generator_changes_nothing() -> None:
+    first = trained(epochs=2)
+    torch.manual_seed(77)
+    own = trainer()
+    own.train_epoch(1)
+    torch.rand(1000)
+    own.rank("validation")
+    own.train_epoch(2)
+    assert equal(first, weights(own))
+
+
+def test_torchs_and_numpys_own_generators_are_left_as_they_were() -> None:
+    torch.manual_seed(1)
+    before, before_numpy = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
+    trainer().train_epoch(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert repr(np.random.get_state()) == before_numpy  # noqa: NPY002
+
+
+def test_held_out_items_are_never_trained_on() -> None:
+    histories = walks()
+    changed = histories.items.copy()
+    for user in range(histories.n_users):
+        stop = histories.offsets[user + 1]
+        changed[stop - 2 : stop] = (changed[stop - 2 : stop] + 11) % histories.n_items
+    other = replace(histories, items=changed)
+    assert equal(trained(histories=histories), trained(histories=other))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": replace(OPTIONS, seed=6)},
+        {"options": replace(OPTIONS, batch_size=17)},
+        {"options": replace(OPTIONS, weight_decay=0.01)},
+        {"options": replace(OPTIONS, schedule="cosine")},
+        {"model": replace(MODEL, dropout=0.0)},
+        {"model": replace(MODEL, heads=2)},
+        {"model": replace(MODEL, max_length=7)},
+        {"model": replace(MODEL, blocks=1)},
+        {"stream": 2},
+        {"learning_rate": 5e-4},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_changes_the_outcome(change: dict[str, Any]) -> None:
+    own, other = trained(), trained(**change)
+    shared = [name for name in own if name in other and own[name].shape == other[name].shape]
+    assert not all(torch.equal(own[name], other[name]) for name in shared)
+
+
+def test_training_learns_the_walk() -> None:
+    own = trainer(replace(OPTIONS, epochs=30), replace(MODEL, dropout=0.0), learning_rate=1e-2)
+    before = metrics_of(own.rank("test"))["hr@5"]
+    losses = [own.train_epoch(epoch).loss for epoch in range(1, 31)]
+    assert losses[-1] < losses[0] / 2
+    assert metrics_of(own.rank("test"))["hr@5"] > max(0.9, 2 * before)
+
+
+def test_an_epoch_says_what_it_came_to() -> None:
+    histories = walks(n_users=700)
+    own = trainer(replace(OPTIONS, epochs=2), histories=histories, learning_rate=1e-3)
+    seen: list[tuple[int, int, float]] = []
+    epoch = own.train_epoch(1, lambda step, steps, loss: seen.append((step, steps, loss)))
+    positions = np.maximum(histories.lengths - 3, 0).sum()
+    assert epoch.positions == positions
+    assert own.steps_per_epoch == math.ceil(len(own.windows) / 16)
+    steps = [step for step, _, _ in seen]
+    assert len(steps) > 1
+    assert all(step % STEPS_A_LOOK == 0 for step in steps[:-1])
+    assert seen[-1] == (own.steps_per_epoch, own.steps_per_epoch, epoch.loss)
+    assert epoch.learning_rate == 1e-3
+
+
+def test_the_mean_loss_is_that_of_positions() -> None:
+    # At a rate that moves nothing every batch is judged under the initial weights.
+    histories = walks()
+    model = replace(MODEL, dropout=0.0)
+    epochs: list[Epoch] = [
+        trainer(
+            replace(OPTIONS, batch_size=size), model, histories, learning_rate=1e-30
+        ).train_epoch(1)
+        for size in (7, 1000)
+    ]
+    assert epochs[0].loss == pytest.approx(epochs[1].loss, rel=1e-6)
+    assert epochs[0].positions == epochs[1].positions
+
+
+def test_a_loss_that_is_no_number_stops_with_advice() -> None:
+    own = trainer()
+    with torch.no_grad():
+        own.model.get_parameter("output.weight").fill_(math.nan)
+    with pytest.raises(PeercollabError, match=r"loss became nan .*epoch 1 .*lower --lr"):
+        own.train_epoch(1)
+
+
+def test_a_rate_that_is_far_too_large_ends_in_an_error_not_in_a_model() -> None:
+    own = trainer(replace(OPTIONS, batch_size=1), learning_rate=1e30)
+    with pytest.raises(PeercollabError, match=r"lower --lr"):
+        own.train_epoch(1)
+
+
+def test_histories_too_short_to_train_on_are_refused() -> None:
+    three_each = Histories(
+        np.array([0, 1, 2, 0, 1, 2], dtype=np.int32), np.array([0, 3, 6], dtype=np.int64), 3
+    )
+    with pytest.raises(PeercollabError, match="two items to train on"):
+        trainer(histories=three_each)
