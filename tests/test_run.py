@@ -116,7 +116,7 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--lr 0.01",
         "--batch-size 8",
         "--weight-decay 0.1",
-        "--schedule constant",
+        "--schedule cosine",
         "--no-lr-spread",
         "--seed 11",
         "--keep-seen",

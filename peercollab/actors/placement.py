@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ from peercollab.errors import PeercollabError
 from peercollab.machine import usable_cores
 
 SECONDS_TO_PLACE = 30.0
+SECONDS_TO_ANSWER = 10.0
 
 
 def connect(address: str | None) -> bool:
@@ -28,12 +30,15 @@ def connect(address: str | None) -> bool:
     PeercollabError
         There is no cluster at the address.
     """
+    source = "--address" if address else "RAY_ADDRESS"
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        _require_listener(address, source)
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's workers yield to all else by default, and barely start beside any other work.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
@@ -53,6 +58,20 @@ def connect(address: str | None) -> bool:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
     return True
+
+
+def _require_listener(address: str, source: str) -> None:
+    """Look whether anything listens at ``host:port``: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:
+        return  # A word that Ray explains, such as auto.
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise PeercollabError(
+            f"{source} {address}: nothing answers there ({error}); give the host:port that "
+            "`ray start --head` printed, or auto"
+        ) from error
 
 
 def bundle_of_a_peer(
