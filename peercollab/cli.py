@@ -15,7 +15,7 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from peercollab.command_line import parse
+from peercollab.command_line import parse, unless_given
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
 from peercollab.data.read import read_interactions
@@ -49,8 +49,8 @@ class RecommendOptions:
     """Recommend items of the history, too."""
     format: Literal["csv", "parquet", "jsonl"] = "csv"
     """parquet and jsonl go to a file."""
-    out: Path | None = None
-    """File to write instead of printing."""
+    out: Annotated[Path | None, unless_given("printed")] = None
+    """File to write."""
 
 
 @dataclass(frozen=True)

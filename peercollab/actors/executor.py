@@ -1,7 +1,6 @@
 """What a run needs of the peers, and the executor that keeps them in this process."""
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
@@ -24,12 +23,7 @@ class Executor(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def layers(self) -> LayerMap:
         """The layers of the model."""
@@ -68,12 +62,7 @@ class LocalExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads_before)
 
     def layers(self) -> LayerMap:

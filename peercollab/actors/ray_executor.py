@@ -5,7 +5,6 @@ The driver owns all of them: were the peers the coordinator's, they would die wi
 
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -116,12 +115,7 @@ class RayExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._clean_up()
 
     def layers(self) -> LayerMap:

@@ -22,12 +22,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 
+from peercollab.command_line import unless_given
 from peercollab.data.columns import choose, fields_of, is_header, listed
 from peercollab.data.files import check_file, is_parquet, read_head, read_text
 from peercollab.data.tokens import cut
@@ -44,14 +45,13 @@ class ReadOptions:
     """Reading the data file."""
 
     layout: Literal["auto", "sequences", "user-sequences", "pairs", "table"] = "auto"
-    """How the file is laid out: sequences are one user's items a line, user-sequences begin with
-    the user, pairs are lines of user and item, a table has columns."""
-    user_column: str | None = None
-    """Column of the user, by name, or by number from 1 (guessed unless given)."""
-    item_column: str | None = None
-    """Column of the item (guessed unless given)."""
-    time_column: str | None = None
-    """Column of the time (guessed unless given; without one, rows are in time order)."""
+    """A line is a user's items (sequences), the same after the user, a pair, or a table's row."""
+    user_column: Annotated[str | None, unless_given("guessed")] = None
+    """Column of the user, by name, or by number from 1."""
+    item_column: Annotated[str | None, unless_given("guessed")] = None
+    """Column of the item."""
+    time_column: Annotated[str | None, unless_given("guessed")] = None
+    """Column of the time; without one, rows are in time order."""
 
     @property
     def columns(self) -> tuple[str | None, str | None, str | None]:

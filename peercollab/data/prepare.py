@@ -16,8 +16,7 @@ class PrepareOptions:
     """Preparing the data."""
 
     min_interactions: int = 5
-    """Users and items with fewer interactions are dropped, repeatedly until none is left; 1 keeps
-    all."""
+    """Users and items with fewer are dropped, repeatedly until none is left; 1 keeps all."""
     filter_once: bool = False
     """Drop only once, counting users and items at the same time, as published."""
 
