@@ -52,8 +52,10 @@ def connect(address: str | None) -> bool:
         else:
             ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise PeercollabError(f"Ray could not be reached or started: {first_line}") from error
+        reason = str(error).strip().splitlines()[0]
+        if address is not None and "RAY_AUTH_MODE" not in os.environ:
+            reason += "; if the cluster asks for a token, as most do, set RAY_AUTH_MODE=token"
+        raise PeercollabError(f"Ray could not be reached or started: {reason}") from error
     # Ray puts its own handler here, which ends the process without cleaning up.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
