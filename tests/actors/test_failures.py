@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_our_words(
 ) -> None:
     from peercollab.actors.ray_executor import RayExecutor
 
-    shared = make_shared(TransplantOptions(), schedule="constant")
+    shared = make_shared(TransplantOptions())
     wild = [PeerSetup(1, 1, 1e-3), PeerSetup(2, 2, 1e30)]
     with (
         pytest.raises(PeercollabError, match=r"the loss became .*learning rate 1e\+30.*lower --lr"),
