@@ -132,7 +132,7 @@ def _recommend(options: RecommendOptions) -> int:
     if unknown := recommender.unknown_items(histories):
         named = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
         print(
-            f"peercollab: {len(unknown)} items are unknown to the model and were skipped: {named}",
+            f"peercollab: items unknown to the model were skipped ({len(unknown)} in all): {named}",
             file=sys.stderr,
         )
     with warnings.catch_warnings():

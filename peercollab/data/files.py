@@ -8,6 +8,8 @@ from peercollab.errors import PeercollabError
 
 HEAD_BYTES = 1 << 20
 PARQUET_MAGIC = b"PAR1"
+# The first bytes of what gzip, zip, bzip2, xz and Zstandard write.
+COMPRESSED_MAGIC = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 def check_file(path: Path) -> None:
@@ -58,6 +60,8 @@ def _read(path: Path, size: int = -1) -> bytes:
 
 def _decode(path: Path, data: bytes, *, whole: bool) -> str:
     """UTF-8 text, without its byte order mark."""
+    if data.startswith(COMPRESSED_MAGIC):
+        raise PeercollabError(f"{path} is compressed: unpack it, and give the file inside")
     if b"\0" in data:
         raise PeercollabError(
             f"{path} is not a text file (it has NUL bytes): "

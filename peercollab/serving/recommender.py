@@ -96,7 +96,7 @@ class Recommender:
             raise PeercollabError(f"--k is {k}: give 1 or more")
         if unknown := self.unknown_items(histories):
             warnings.warn(
-                f"{len(unknown)} items are unknown to the model and were skipped, such as "
+                f"items unknown to the model were skipped ({len(unknown)} in all), such as "
                 f"{unknown[0]!r}",
                 stacklevel=2,
             )

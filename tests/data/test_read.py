@@ -1,8 +1,11 @@
 """Every format gives the same interactions; every flaw of a file is told with its place."""
 
+import bz2
 import csv
 import datetime
+import gzip
 import json
+import lzma
 from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
@@ -407,6 +410,14 @@ def test_row_with_another_number_of_fields_names_its_line(tmp_path: Path) -> Non
     path = write(tmp_path, 'user,item,title\n1,2,"a\nb"\n1,3,x\n1,4,x,y\n')
     message = refusal(path)
     assert "line 5: the number of fields is 4, where the first line has 3" in message
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress, lzma.compress])
+def test_compressed_files_are_told_apart_from_damaged_ones(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    packed = write(tmp_path, pack(b"user,item\na,1\na,2\n"))
+    assert "is compressed: unpack it" in refusal(packed)
 
 
 def test_bytes_that_are_no_text_far_down(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_seen_items_are_left_out_unless_kept(run: Path) -> None:
 
 def test_unknown_items_are_skipped_with_a_warning(run: Path) -> None:
     recommender = Recommender.load(run)
-    with pytest.warns(UserWarning, match="1 items are unknown .* 'nowhere'"):
+    with pytest.warns(UserWarning, match=r"unknown to the model .*\(1 in all\).* 'nowhere'"):
         table = recommender.recommend({"u": ["nowhere", *ODD_ITEMS[2:5]]}, k=3)
     pd.testing.assert_frame_equal(table, recommender.recommend({"u": ODD_ITEMS[2:5]}, k=3))
 
@@ -123,7 +123,7 @@ def test_the_command_prints_csv_that_reads_back(
     assert [row["user"] for row in printed] == ['né, "x"/y'] * 3 + ["empty"] * 3 + ["other"] * 3
     assert printed[0]["item"] == ODD_ITEMS[5]
     assert [row["source"] for row in printed] == ["model"] * 3 + ["popularity"] * 6
-    assert b"1 items are unknown" in captured.err
+    assert b"skipped (1 in all): never seen" in captured.err
     assert b"never seen" in captured.err
 
 
