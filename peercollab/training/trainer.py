@@ -107,7 +107,7 @@ class Trainer:
         Raises
         ------
         PeercollabError
-            The loss is not a finite number.
+            The loss or a weight is not a finite number.
         """
         self.model.train()
         generator = np.random.default_rng(self._seed("order", epoch))
@@ -131,6 +131,9 @@ class Trainer:
                     mean = self._finite(loss_sum.item() / positions, epoch, step + 1)
                     if on_step is not None:
                         on_step(step + 1, len(batches), mean)
+        # The last step's loss is that of the weights before it.
+        if not all(weight.isfinite().all() for weight in self.model.parameters()):
+            raise self._diverged("weights became NaN or infinite in the last step", epoch)
         return Epoch(mean, positions, self.optimizer.param_groups[0]["lr"])
 
     def rank(self, hold_out: HoldOut) -> Int32Array:
@@ -164,8 +167,11 @@ class Trainer:
 
     def _finite(self, loss: float, epoch: int, step: int) -> float:
         if not math.isfinite(loss):
-            raise PeercollabError(
-                f"the loss became {loss} by step {step} of epoch {epoch} (stream {self.stream}, "
-                f"learning rate {self.learning_rate:g}): train again with a lower --lr"
-            )
+            raise self._diverged(f"the loss became {loss} by step {step}", epoch)
         return loss
+
+    def _diverged(self, sign: str, epoch: int) -> PeercollabError:
+        return PeercollabError(
+            f"{sign} of epoch {epoch} (stream {self.stream}, learning rate "
+            f"{self.learning_rate:g}): train again with a lower --lr"
+        )

@@ -167,6 +167,13 @@ def test_a_rate_that_is_far_too_large_ends_in_an_error_not_in_a_model() -> None:
         own.train_epoch(1)
 
 
+def test_weights_that_the_last_step_ruins_are_noticed() -> None:
+    own = trainer(replace(OPTIONS, batch_size=10_000), learning_rate=math.inf)
+    assert own.steps_per_epoch == 1
+    with pytest.raises(PeercollabError, match=r"weights became NaN or infinite .*lower --lr"):
+        own.train_epoch(1)
+
+
 def test_histories_too_short_to_train_on_are_refused() -> None:
     three_each = Histories(
         np.array([0, 1, 2, 0, 1, 2], dtype=np.int32), np.array([0, 3, 6], dtype=np.int64), 3
