@@ -1,6 +1,7 @@
 """Ray actors and peers in this process come to the same weights, and exchange as planned."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,11 +109,30 @@ def test_no_weights_pass_through_the_coordinator(
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_bytes_of_questions_and_of_answers_are_counted(
+    make_shared: MakeShared, two_peers: list[PeerSetup], histories: Histories
+) -> None:
+    from ray import cloudpickle
+
+    from peercollab.actors.ray_executor import RayExecutor
+    from peercollab.actors.ray_peers import RayPeers
+
+    shared = make_shared(TransplantOptions())
+    with RayExecutor(ExecutionOptions(), two_peers, shared, histories) as executor:
+        peers = RayPeers(executor._peers)
+        names = list(peers.layers()[0])
+        before = peers.bytes_handled
+        answers = peers.statistics(names)
+        grown = peers.bytes_handled - before
+    assert [list(answer) for answer in answers] == [names, names]
+    asked = 2 * len(cloudpickle.dumps([names]))
+    assert grown == asked + sum(len(cloudpickle.dumps(answer)) for answer in answers)
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_messages_of_a_large_model_stay_small(
     make_shared: MakeShared, two_peers: list[PeerSetup]
 ) -> None:
-    from dataclasses import replace
-
     from peercollab.actors.ray_executor import RayExecutor
     from peercollab.models.sasrec import SASRecOptions
 
