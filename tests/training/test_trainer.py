@@ -153,6 +153,31 @@ def test_the_mean_loss_is_that_of_positions() -> None:
     assert epochs[0].positions == epochs[1].positions
 
 
+def test_every_epoch_has_a_new_order() -> None:
+    # Nothing moves and nothing is dropped: the loss half-way depends on the order alone.
+    still = replace(MODEL, dropout=0.0)
+    own = trainer(replace(OPTIONS, batch_size=2), still, learning_rate=1e-30)
+    means: list[float] = []
+    whole = [
+        own.train_epoch(epoch, lambda step, steps, loss: means.append(loss)).loss
+        for epoch in (1, 2)
+    ]
+    first, second = means[: len(means) // 2], means[len(means) // 2 :]
+    assert whole[0] == pytest.approx(whole[1], rel=1e-6)
+    assert abs(first[0] / second[0] - 1) > 1e-5
+
+
+def test_every_epoch_drops_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "peercollab.training.trainer.bucketed_order",
+        lambda lengths, batch_size, generator: [np.arange(len(lengths))],
+    )
+    own = trainer(learning_rate=1e-30)
+    first, second, first_again = (own.train_epoch(epoch).loss for epoch in (1, 2, 1))
+    assert first == first_again
+    assert abs(first / second - 1) > 1e-5
+
+
 def test_a_loss_that_is_no_number_stops_with_advice() -> None:
     own = trainer()
     with torch.no_grad():
