@@ -205,3 +205,9 @@ def test_histories_too_short_to_train_on_are_refused() -> None:
     )
     with pytest.raises(PeercollabError, match="two items to train on"):
         trainer(histories=three_each)
+
+
+def test_nothing_is_dropped_while_ranking() -> None:
+    own = trainer(model=replace(MODEL, dropout=0.9))
+    own.train_epoch(1)
+    np.testing.assert_array_equal(own.rank("validation"), own.rank("validation"))
