@@ -1,8 +1,6 @@
 """Bad input: one or two lines on stderr, exit code 2, no traceback, no run folder."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -177,20 +175,3 @@ def test_no_cluster_at_the_address(
     out = tmp_path / "run"
     command = ["train", "--data", good, "--out", out, "--address", address]
     assert f"--address {address}: nothing answers there" in refuse(command, capsys, out)
-
-
-def test_no_cluster_on_this_machine(good: Path, tmp_path: Path) -> None:
-    # In a process of its own: this one may have a cluster already, which auto would find.
-    out = tmp_path / "run"
-    command = ["train", "--data", str(good), "--out", str(out), "--address", "auto"]
-    done = subprocess.run(
-        [sys.executable, "-m", "peercollab", *command],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"RAY_TMPDIR": str(tmp_path)},
-    )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 2
-    assert not out.exists()

@@ -17,6 +17,11 @@ SECONDS_TO_BEGIN = 240
 SECONDS_TO_END = 60
 
 
+def listen_to_ctrl_c() -> None:
+    """What a shell runs in the background ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     """Wait until a file has a line in it, while the process lives."""
     deadline = time.monotonic() + SECONDS_TO_BEGIN
@@ -41,6 +46,7 @@ def test_stopping_keeps_the_last_round_and_leaves_no_process(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=listen_to_ctrl_c,
     )
     try:
         wait_for(out / "rounds.jsonl", process)
@@ -75,6 +81,7 @@ def test_stopping_before_the_first_round_leaves_no_folder(tmp_path: Path) -> Non
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        preexec_fn=listen_to_ctrl_c,
     )
     wait_for(out / "config.json", process)
     process.send_signal(signal.SIGINT)

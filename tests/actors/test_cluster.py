@@ -19,8 +19,6 @@ OPEN = {"RAY_AUTH_MODE": "disabled"}
 GUARDED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 SECONDS_TO_BEGIN = 120
 
-pytestmark = pytest.mark.slow
-
 Start = Callable[[dict[str, str]], str]
 
 
@@ -87,6 +85,7 @@ def train(out: Path, address: str, settings: dict[str, str]) -> subprocess.Compl
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [OPEN, GUARDED], ids=["open", "guarded"])
 def test_a_run_joins_a_cluster_and_leaves_it_running(
     settings: dict[str, str], start: Start, tmp_path: Path
@@ -101,10 +100,22 @@ def test_a_run_joins_a_cluster_and_leaves_it_running(
     assert (tmp_path / "joined" / kept).read_bytes() == (tmp_path / "local" / kept).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_missing_token_is_told_with_its_remedy(start: Start, tmp_path: Path) -> None:
     out = tmp_path / "run"
     refused = train(out, start(GUARDED), {})
     assert refused.returncode == 2
     assert "set RAY_AUTH_MODE=token" in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr
+    assert not out.exists()
+
+
+def test_no_cluster_on_this_machine(tmp_path: Path) -> None:
+    if any("gcs_server" in process.name() for process in psutil.process_iter()):
+        pytest.skip("a cluster is running on this machine, and auto would find it")
+    out = tmp_path / "run"
+    refused = train(out, "auto", {})
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("peercollab: ")
+    assert len(refused.stderr.strip().splitlines()) <= 2
     assert not out.exists()
