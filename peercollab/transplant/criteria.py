@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-CriterionName = Literal["entropy", "l1-norm"]
+CriterionName = Literal["entropy", "l1-norm", "l2-norm"]
 BINS = 10
 
 
@@ -29,26 +29,31 @@ class Criterion:
     difference: Callable[[float, float], float]
 
 
-def entropy(weight_T: Tensor) -> float:
-    """Entropy, in nats, of the weight's entries over 10 equal-width bins of [min, max].
+def entropy(weight_T: Tensor, bins: int = BINS) -> float:
+    """Entropy, in nats, of the weight's entries over equal-width bins of [min, max].
 
     ``H = -sum_k p_k ln p_k``, where an empty bin adds 0 and a constant tensor has 0. An entry
     is in bin ``min(m - 1, floor((x - min) * m / (max - min)))``, computed in float64. Source:
-    "Filter Grafting for Deep Neural Networks" (CVPR 2020), section 3.2; the published PCRec
+    "Filter Grafting for Deep Neural Networks" (CVPR 2020, arXiv 2001.05868); the PCRec
     code leaves the maximum out of the last bin, which is not followed here.
     """
     x_T = weight_T.flatten().double()
     low, high = x_T.min(), x_T.max()
     if low == high:
         return 0.0
-    bin_T = ((x_T - low) * BINS / (high - low)).floor().clamp_(max=BINS - 1).long()
-    p = torch.bincount(bin_T, minlength=BINS).double() / len(x_T)
+    bin_T = ((x_T - low) * bins / (high - low)).floor().clamp_(max=bins - 1).long()
+    p = torch.bincount(bin_T, minlength=bins).double() / len(x_T)
     return -float(torch.xlogy(p, p).sum())
 
 
 def l1_norm(weight_T: Tensor) -> float:
     """Sum of absolute entries, in float64."""
     return float(weight_T.abs().sum(dtype=torch.float64))
+
+
+def l2_norm(weight_T: Tensor) -> float:
+    """Root of the sum of squared entries, in float64."""
+    return float(torch.linalg.vector_norm(weight_T, dtype=torch.float64))
 
 
 def plain_difference(own: float, donor: float) -> float:
@@ -64,4 +69,5 @@ def relative_difference(own: float, donor: float) -> float:
 CRITERIA: dict[CriterionName, Criterion] = {
     "entropy": Criterion("entropy", entropy, plain_difference),
     "l1-norm": Criterion("l1-norm", l1_norm, relative_difference),
+    "l2-norm": Criterion("l2-norm", l2_norm, relative_difference),
 }

@@ -1,5 +1,6 @@
 """Which transplant a run does: the options, and the rule they describe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ from peercollab.errors import PeercollabError
 from peercollab.transplant.criteria import CriterionName
 from peercollab.transplant.layers import LayerChoice
 from peercollab.transplant.rules.average import Average
-from peercollab.transplant.rules.layer_wise import LayerWise
+from peercollab.transplant.rules.layer_wise import LayerWise, Weighting
 from peercollab.transplant.rules.none import NoExchange
 from peercollab.transplant.rules.parameter_wise import ParameterWise
 from peercollab.transplant.rules.rule import Rule
@@ -17,6 +18,15 @@ RuleName = Literal["layer-wise", "parameter-wise", "average", "none"]
 RULES: dict[str, type[Rule]] = {
     rule.name: rule for rule in (LayerWise, ParameterWise, Average, NoExchange)
 }
+RULE_OPTIONS = ("criterion", "steepness", "bins", "weighting", "amplitude", "slope", "percent")
+
+# Option, and the value that another option (with its default) must have for it to matter.
+NEEDED = (
+    ("steepness", "weighting", "sigmoid", "sigmoid"),
+    ("amplitude", "weighting", "arctan", "sigmoid"),
+    ("slope", "weighting", "arctan", "sigmoid"),
+    ("bins", "criterion", "entropy", "entropy"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,14 @@ class TransplantOptions:
     """Of layer-wise: what is measured of a layer."""
     steepness: Annotated[float | None, unless_given("30")] = None
     """Of layer-wise: how sharply a difference decides; 0 averages."""
+    bins: Annotated[int | None, unless_given("10")] = None
+    """Of entropy: equal-width bins between a layer's least and largest weight."""
+    weighting: Annotated[Weighting | None, unless_given("sigmoid")] = None
+    """Of layer-wise: from difference to share, as in PCRec (sigmoid) or filter grafting."""
+    amplitude: Annotated[float | None, unless_given("0.4")] = None
+    """Of arctan: how far from one half the share can be; 1 lets it reach 0 and 1."""
+    slope: Annotated[float | None, unless_given("500")] = None
+    """Of arctan: how sharply a difference decides."""
     percent: Annotated[float | None, unless_given("50")] = None
     """Of parameter-wise: percent of a weight's entries that are taken from the donor."""
 
@@ -46,11 +64,7 @@ class TransplantOptions:
             An option is out of range, or the rule does not have it.
         """
         kind = RULES[self.rule]
-        given = {
-            name: value
-            for name in ("criterion", "steepness", "percent")
-            if (value := getattr(self, name)) is not None
-        }
+        given = {name: value for name in RULE_OPTIONS if (value := getattr(self, name)) is not None}
         for name in sorted(given.keys() - _options_of(kind)):
             owners = [other for other, of in RULES.items() if name in _options_of(of)]
             raise PeercollabError(
@@ -59,7 +73,18 @@ class TransplantOptions:
             )
         if self.layers is not None and not kind.exchanges:
             raise PeercollabError(f"--layers has no effect with --rule {self.rule}: leave it out")
+        self._refuse_without_effect(given)
         return kind(**given)
+
+    def _refuse_without_effect(self, given: Mapping[str, object]) -> None:
+        """Refuse options that need another value of another option."""
+        for name, option, needed, default in NEEDED:
+            value = given.get(option, default)
+            if name in given and value != needed:
+                raise PeercollabError(
+                    f"--{name} has no effect with --{option} {value}: leave it out, "
+                    f"or take --{option} {needed}"
+                )
 
 
 def _options_of(rule: type[Rule]) -> set[str]:

@@ -13,6 +13,7 @@ from peercollab.transplant.criteria import (
     CRITERIA,
     entropy,
     l1_norm,
+    l2_norm,
     plain_difference,
     relative_difference,
 )
@@ -24,15 +25,15 @@ ANY_FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 FEW_VALUES = st.integers(-5, 5).map(float)
 
 
-def loop_entropy(weight: np.ndarray) -> float:
-    """H over 10 bins whose last one is closed, an entry at a time, in Python's float64."""
+def loop_entropy(weight: np.ndarray, bins: int = 10) -> float:
+    """H over bins whose last one is closed, an entry at a time, in Python's float64."""
     entries = [float(x) for x in weight.ravel()]
     low, high = min(entries), max(entries)
     if low == high:
         return 0.0
-    counts = [0] * 10
+    counts = [0] * bins
     for x in entries:
-        counts[min(9, math.floor((x - low) * 10 / (high - low)))] += 1
+        counts[min(bins - 1, math.floor((x - low) * bins / (high - low)))] += 1
     shares = [count / len(entries) for count in counts if count]
     return -sum(p * math.log(p) for p in shares)
 
@@ -45,6 +46,12 @@ def test_entropy_equals_the_loop_for_any_float32(weight: np.ndarray) -> None:
 @given(hnp.arrays(np.float32, SHAPES, elements=FEW_VALUES))
 def test_entropy_equals_the_loop_with_ties_and_entries_on_borders(weight: np.ndarray) -> None:
     assert entropy(torch.from_numpy(weight)) == pytest.approx(loop_entropy(weight), abs=1e-12)
+
+
+@given(hnp.arrays(np.float32, SHAPES, elements=FEW_VALUES), st.integers(2, 40))
+def test_entropy_equals_the_loop_for_any_number_of_bins(weight: np.ndarray, bins: int) -> None:
+    expected = loop_entropy(weight, bins)
+    assert entropy(torch.from_numpy(weight), bins) == pytest.approx(expected, abs=1e-12)
 
 
 @given(
@@ -109,6 +116,12 @@ def test_l1_norm_loses_no_small_entry_and_does_not_overflow() -> None:
     assert l1_norm(torch.full((4,), -FLOAT32_MAX)) == 4 * FLOAT32_MAX
 
 
+@given(hnp.arrays(np.float32, SHAPES, elements=ANY_FLOAT32))
+def test_l2_norm_is_the_root_of_the_float64_sum_of_squares(weight: np.ndarray) -> None:
+    expected = math.sqrt(math.fsum(float(x) ** 2 for x in weight.ravel()))
+    assert l2_norm(torch.from_numpy(weight)) == pytest.approx(expected, rel=1e-12)
+
+
 @given(st.floats(0, 10), st.floats(0, 10))
 def test_plain_difference_is_own_less_donor(own: float, donor: float) -> None:
     assert plain_difference(own, donor) == own - donor
@@ -130,9 +143,11 @@ def test_relative_difference_of_nothing_and_nothing_is_zero() -> None:
     assert relative_difference(3.0, 1.0) == 0.5
 
 
-def test_entropy_compares_plainly_and_l1_norm_relatively() -> None:
+def test_entropy_compares_plainly_and_norms_relatively() -> None:
     assert CRITERIA["entropy"].difference(2.0, 0.5) == 1.5
     assert CRITERIA["l1-norm"].difference(3.0, 1.0) == 0.5
     weight = torch.tensor([1.0, -2.0, 4.0])
     assert CRITERIA["entropy"].measure(weight) == entropy(weight)
     assert CRITERIA["l1-norm"].measure(weight) == 7.0
+    assert CRITERIA["l2-norm"].difference(3.0, 1.0) == 0.5
+    assert CRITERIA["l2-norm"].measure(torch.tensor([3.0, -4.0])) == 5.0

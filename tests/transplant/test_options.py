@@ -20,6 +20,12 @@ from peercollab.transplant.rules.rule import Rule
         ({}, LayerWise("entropy", 30.0)),
         ({"criterion": "l1-norm"}, LayerWise("l1-norm", 30.0)),
         ({"steepness": 0.0}, LayerWise("entropy", 0.0)),
+        ({"criterion": "l2-norm"}, LayerWise("l2-norm", 30.0)),
+        ({"bins": 20}, LayerWise(bins=20)),
+        (
+            {"weighting": "arctan", "amplitude": 0.3, "slope": 9.0},
+            LayerWise(weighting="arctan", amplitude=0.3, slope=9.0),
+        ),
         ({"rule": "parameter-wise"}, ParameterWise(50.0)),
         ({"rule": "parameter-wise", "percent": 0.0}, ParameterWise(0.0)),
         ({"rule": "parameter-wise", "percent": 100.0}, ParameterWise(100.0)),
@@ -61,6 +67,33 @@ def test_an_option_the_rule_does_not_have_is_refused_by_name(
         f"{option} has no effect with --rule {given.get('rule', 'layer-wise')}"
     )
     assert f"--rule {owner}" in message.split(":", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "remedy"),
+    [
+        ({"bins": 20, "criterion": "l1-norm"}, "--bins", "--criterion entropy"),
+        ({"slope": 9.0}, "--slope", "--weighting arctan"),
+        ({"amplitude": 0.2}, "--amplitude", "--weighting arctan"),
+        ({"steepness": 3.0, "weighting": "arctan"}, "--steepness", "--weighting sigmoid"),
+    ],
+)
+def test_an_option_that_another_one_switches_off_is_refused_by_name(
+    given: dict[str, Any], option: str, remedy: str
+) -> None:
+    with pytest.raises(PeercollabError, match=rf"^{option} has no effect with .*{remedy}$"):
+        TransplantOptions(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"bins": 1}, {"bins": 0}]
+    + [{"weighting": "arctan", "amplitude": value} for value in (-0.1, 1.1, math.nan)]
+    + [{"weighting": "arctan", "slope": value} for value in (-1.0, math.nan, math.inf)],
+)
+def test_values_out_of_range_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(PeercollabError, match=rf"^--{list(given)[-1]} is .*: give "):
+        TransplantOptions(**given)
 
 
 def test_layers_are_refused_where_nothing_is_exchanged() -> None:

@@ -36,14 +36,14 @@ def mixed(rule: Rule, own: np.ndarray, donor: np.ndarray, keep: float) -> np.nda
     return rule.mix(torch.from_numpy(own), torch.from_numpy(donor), keep).numpy()
 
 
-@pytest.mark.parametrize("criterion", ["entropy", "l1-norm"])
+@pytest.mark.parametrize("criterion", ["entropy", "l1-norm", "l2-norm"])
 @given(own=st.floats(0, 3), donor=st.floats(0, 3), steepness=st.floats(0, 100))
 def test_layer_wise_keeps_the_logistic_function_of_the_difference(
     criterion: CriterionName, own: float, donor: float, steepness: float
 ) -> None:
     keep = LayerWise(criterion, steepness).keep(own, donor)
     delta = own - donor
-    if criterion == "l1-norm":
+    if criterion != "entropy":
         delta = delta / (own + donor) if own + donor > 0 else 0.0
     assert keep == pytest.approx(1 / (1 + np.exp(-steepness * delta)), rel=1e-12)
 
@@ -57,6 +57,29 @@ def test_layer_wise_shares_of_two_that_exchange_add_up_to_one(
     assert 0 <= keep <= 1
     assert keep + other == pytest.approx(1.0, abs=1e-15)
     assert keep >= 0.5 if own >= donor else keep <= 0.5
+
+
+@given(st.floats(0, 3), st.floats(0, 3), st.floats(0, 1), st.floats(0, 1e4))
+def test_layer_wise_by_arctan_is_the_formula_of_filter_grafting(
+    own: float, donor: float, amplitude: float, slope: float
+) -> None:
+    rule = LayerWise(weighting="arctan", amplitude=amplitude, slope=slope)
+    keep = rule.keep(own, donor)
+    expected = amplitude / np.pi * np.arctan(slope * (own - donor)) + 0.5
+    assert keep == pytest.approx(expected, rel=1e-12)
+    assert 0.5 - amplitude / 2 <= keep <= 0.5 + amplitude / 2
+    assert keep + rule.keep(donor, own) == pytest.approx(1.0, abs=1e-15)
+
+
+def test_layer_wise_by_arctan_has_the_published_defaults() -> None:
+    keep = LayerWise(weighting="arctan").keep(2.0, 1.99)
+    assert keep == pytest.approx(0.4 / np.pi * np.arctan(500 * 0.01) + 0.5, rel=1e-9)
+
+
+def test_layer_wise_measures_with_the_bins_it_was_given() -> None:
+    weight = torch.arange(20.0)
+    assert LayerWise(bins=20).measure.measure(weight) == pytest.approx(math.log(20))
+    assert LayerWise(bins=2).measure.measure(weight) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("steepness", [1e4, 1e100, 1.7e308])
@@ -97,7 +120,7 @@ def test_layer_wise_at_its_limits_is_one_of_the_two_exactly(
 
 
 def test_layer_wise_reads_the_criterion_it_was_given() -> None:
-    names: tuple[CriterionName, ...] = ("entropy", "l1-norm")
+    names: tuple[CriterionName, ...] = ("entropy", "l1-norm", "l2-norm")
     for name in names:
         assert LayerWise(criterion=name).measure.name == name
     assert LayerWise("entropy", 1.0).keep(3.0, 1.0) != LayerWise("l1-norm", 1.0).keep(3.0, 1.0)

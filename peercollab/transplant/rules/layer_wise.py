@@ -1,19 +1,26 @@
 """Layer-wise transplant: the layer that holds more weighs more."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 from peercollab.errors import PeercollabError
-from peercollab.transplant.criteria import CRITERIA, Criterion, CriterionName
+from peercollab.transplant.criteria import BINS, CRITERIA, Criterion, CriterionName, entropy
 from peercollab.transplant.rules.rule import Rule
+
+Weighting = Literal["sigmoid", "arctan"]
 
 
 @dataclass(frozen=True)
 class LayerWise(Rule):
-    """``W_new = alpha * W + (1 - alpha) * V``, ``alpha = 1 / (1 + exp(-a * delta))``.
+    """``W_new = alpha * W + (1 - alpha) * V``, where alpha follows from a difference delta.
 
     delta compares the criterion of receiver and donor for the layer's weight; bias and buffers
-    are mixed with the same alpha. `steepness` is a; 0 averages.
+    are mixed with the same alpha. The weighting is `sigmoid`, ``alpha = 1 / (1 + exp(-a *
+    delta))`` with `steepness` a, or `arctan`, ``alpha = A / pi * arctan(c * delta) + 1 / 2``
+    with `amplitude` A and `slope` c, as in "Filter Grafting for Deep Neural Networks" (CVPR
+    2020, arXiv 2001.05868). A steepness, an amplitude or a slope of 0 averages.
     """
 
     name = "layer-wise"
@@ -21,17 +28,33 @@ class LayerWise(Rule):
 
     criterion: CriterionName = "entropy"
     steepness: float = 30.0
+    weighting: Weighting = "sigmoid"
+    amplitude: float = 0.4
+    slope: float = 500.0
+    bins: int = BINS
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.steepness) and self.steepness >= 0):
-            raise PeercollabError(f"--steepness is {self.steepness}: give 0 or more")
+        for name in ("steepness", "slope"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise PeercollabError(f"--{name} is {value}: give 0 or more")
+        if not 0 <= self.amplitude <= 1:
+            raise PeercollabError(f"--amplitude is {self.amplitude}: give a number from 0 to 1")
+        if self.bins < 2:
+            raise PeercollabError(f"--bins is {self.bins}: give 2 or more")
 
     @property
     def measure(self) -> Criterion:
-        return CRITERIA[self.criterion]
+        criterion = CRITERIA[self.criterion]
+        if self.criterion == "entropy":
+            return replace(criterion, measure=partial(entropy, bins=self.bins))
+        return criterion
 
     def keep(self, own: float, donor: float) -> float:
-        return _sigmoid(self.steepness * self.measure.difference(own, donor))
+        delta = CRITERIA[self.criterion].difference(own, donor)
+        if self.weighting == "arctan":
+            return self.amplitude / math.pi * math.atan(self.slope * delta) + 0.5
+        return _sigmoid(self.steepness * delta)
 
 
 def _sigmoid(x: float) -> float:
