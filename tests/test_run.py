@@ -119,6 +119,7 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--schedule cosine",
         "--no-lr-spread",
         "--seed 11",
+        "--init shared",
         "--keep-seen",
         "--validate-every 2",
         "--hidden-size 16",

@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from peercollab.errors import PeercollabError
 from peercollab.training.schedule import Schedule
+
+Init = Literal["own", "shared"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class TrainingOptions:
     """How the learning rate goes: constant stays, cosine falls to 0 over all --epochs."""
     lr_spread: bool = True
     """Give peers different learning rates: of two, one has half of --lr, the other all."""
+    init: Init = "own"
+    """Weights to begin with: every peer's own, or the same for all."""
     seed: int = 10
     """Where all random numbers come from; every peer draws its own stream of them."""
     keep_seen: bool = False

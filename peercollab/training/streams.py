@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal["initialisation", "order", "dropout"]
+# The stream of what all peers have in common; their own are numbered from 1.
+SHARED_STREAM = 0
+
 _PURPOSES: tuple[Purpose, ...] = ("initialisation", "order", "dropout")
 
 

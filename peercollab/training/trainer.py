@@ -20,7 +20,7 @@ from peercollab.training.loss import full_cross_entropy
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.scoring import ModelScorer, rank_targets
-from peercollab.training.streams import Purpose, stream_seed
+from peercollab.training.streams import SHARED_STREAM, Purpose, stream_seed
 
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
 STEPS_A_LOOK = 20
@@ -77,9 +77,9 @@ class Trainer:
         self.stream = stream
         self.learning_rate = learning_rate
         self.device = device
-        self.model = build_model(histories.n_items, model_options, self._seed("initialisation")).to(
-            device
-        )
+        first = SHARED_STREAM if options.init == "shared" else stream
+        seed = stream_seed(options.seed, first, "initialisation")
+        self.model = build_model(histories.n_items, model_options, seed).to(device)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=learning_rate,
@@ -152,8 +152,8 @@ class Trainer:
             keep_seen=self.options.keep_seen,
         )
 
-    def _seed(self, purpose: Purpose, position: int = 0) -> int:
-        return stream_seed(self.options.seed, self.stream, purpose, position)
+    def _seed(self, purpose: Purpose, epoch: int) -> int:
+        return stream_seed(self.options.seed, self.stream, purpose, epoch)
 
     def _set_learning_rate(self, step: int) -> None:
         rate = scheduled_learning_rate(

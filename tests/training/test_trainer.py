@@ -76,6 +76,16 @@ def test_what_others_do_with_torchs_generator_changes_nothing() -> None:
     assert equal(first, weights(own))
 
 
+def test_peers_begin_alike_if_they_share_their_start_and_differ_after_an_epoch() -> None:
+    shared = replace(OPTIONS, init="shared")
+    one, other = (trainer(shared, stream=stream) for stream in (1, 2))
+    assert equal(weights(one), weights(other))
+    assert not equal(weights(trainer(stream=1)), weights(trainer(stream=2)))
+    for own in (one, other):
+        own.train_epoch(1)
+    assert not equal(weights(one), weights(other))
+
+
 def test_torchs_and_numpys_own_generators_are_left_as_they_were() -> None:
     torch.manual_seed(1)
     before, before_numpy = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
@@ -101,6 +111,7 @@ def test_held_out_items_are_never_trained_on() -> None:
         {"options": replace(OPTIONS, batch_size=17)},
         {"options": replace(OPTIONS, weight_decay=0.01)},
         {"options": replace(OPTIONS, schedule="cosine")},
+        {"options": replace(OPTIONS, init="shared")},
         {"model": replace(MODEL, dropout=0.0)},
         {"model": replace(MODEL, heads=2)},
         {"model": replace(MODEL, max_length=7)},
