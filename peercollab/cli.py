@@ -1,4 +1,4 @@
-"""The command line: ``peercollab train | recommend | report | doctor``."""
+"""The command line: ``peercollab train | recommend | report | rules | doctor``."""
 
 import os
 import shlex
@@ -26,6 +26,7 @@ from peercollab.results.report import write_report
 from peercollab.results.run_folder import read_config
 from peercollab.run import DEMO, DEMO_FILE, TrainOptions, train
 from peercollab.serving.recommender import Recommender
+from peercollab.transplant.options import RULES, described
 from peercollab.version import __version__
 
 BAD_INPUT = 2
@@ -62,6 +63,11 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
+class RulesOptions:
+    """List the rules by which peers give weights, with their options and where they come from."""
+
+
+@dataclass(frozen=True)
 class DoctorOptions:
     """Say what this machine has and what a run would use."""
 
@@ -70,6 +76,7 @@ Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
     | Annotated[ReportOptions, tyro.conf.subcommand("report")]
+    | Annotated[RulesOptions, tyro.conf.subcommand("rules")]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
 )
 
@@ -95,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(command: TrainOptions | RecommendOptions | ReportOptions | DoctorOptions) -> int:
+def _run(
+    command: TrainOptions | RecommendOptions | ReportOptions | RulesOptions | DoctorOptions,
+) -> int:
     match command:
         case TrainOptions():
             return _train(command)
@@ -103,6 +112,9 @@ def _run(command: TrainOptions | RecommendOptions | ReportOptions | DoctorOption
             return _recommend(command)
         case ReportOptions():
             print(f"report: {write_report(command.run)}")
+            return 0
+        case RulesOptions():
+            print("\n\n".join(described(rule) for rule in RULES.values()))
             return 0
         case DoctorOptions():
             return _doctor()

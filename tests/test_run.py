@@ -192,6 +192,14 @@ def test_a_failed_run_leaves_no_folder(
     assert not out.exists()
 
 
+def test_rules_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules"]) == 0
+    said = capsys.readouterr().out
+    for rule in ("layer-wise", "parameter-wise", "average", "none"):
+        assert f"{rule}\n" in said
+    assert "--steepness 30.0" in said
+
+
 def test_demo_data_say_that_they_are_synthetic_and_beat_popularity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

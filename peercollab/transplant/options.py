@@ -1,5 +1,6 @@
 """Which transplant a run does: the options, and the rule they describe."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Literal
@@ -65,7 +66,7 @@ class TransplantOptions:
         """
         kind = RULES[self.rule]
         given = {name: value for name in RULE_OPTIONS if (value := getattr(self, name)) is not None}
-        for name in sorted(given.keys() - _options_of(kind)):
+        for name in sorted(given.keys() - _options_of(kind).keys()):
             owners = [other for other, of in RULES.items() if name in _options_of(of)]
             raise PeercollabError(
                 f"--{name} has no effect with --rule {self.rule}: leave it out, "
@@ -87,6 +88,16 @@ class TransplantOptions:
                 )
 
 
-def _options_of(rule: type[Rule]) -> set[str]:
-    """Names of a rule's options."""
-    return {field.name for field in fields(rule)} if is_dataclass(rule) else set()
+def described(rule: type[Rule]) -> str:
+    """A rule's name, what it does, its options with their defaults, and its source, in lines."""
+    what = inspect.cleandoc(rule.__doc__ or "").partition("\n\n")[0].replace("`", "")
+    options = [f"--{name} {default}" for name, default in _options_of(rule).items()]
+    lines = [rule.name, f"  {what}"]
+    if options:
+        lines.append(f"  options: {', '.join(options)}")
+    return "\n".join([*lines, f"  source: {rule.reference}"])
+
+
+def _options_of(rule: type[Rule]) -> dict[str, object]:
+    """A rule's options with their defaults."""
+    return {field.name: field.default for field in fields(rule)} if is_dataclass(rule) else {}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from peercollab.errors import PeercollabError
-from peercollab.transplant.options import RULES, TransplantOptions
+from peercollab.transplant.options import RULE_OPTIONS, RULES, TransplantOptions, described
 from peercollab.transplant.rules.average import Average
 from peercollab.transplant.rules.layer_wise import LayerWise
 from peercollab.transplant.rules.none import NoExchange
@@ -94,6 +94,16 @@ def test_an_option_that_another_one_switches_off_is_refused_by_name(
 def test_values_out_of_range_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(PeercollabError, match=rf"^--{list(given)[-1]} is .*: give "):
         TransplantOptions(**given)
+
+
+@pytest.mark.parametrize("rule", RULES.values())
+def test_a_description_names_the_rule_its_options_and_its_source(rule: type[Rule]) -> None:
+    head, *rest = described(rule).splitlines()
+    assert head == rule.name
+    assert rest[-1] == f"  source: {rule.reference}"
+    options = [line for line in rest if line.startswith("  options: ")]
+    own = {name for name in RULE_OPTIONS if hasattr(rule, name)}
+    assert {word[2:] for line in options for word in line.split() if word[:2] == "--"} == own
 
 
 def test_layers_are_refused_where_nothing_is_exchanged() -> None:
