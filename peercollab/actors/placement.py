@@ -54,7 +54,7 @@ def connect(address: str | None) -> bool:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         if address is not None and "RAY_AUTH_MODE" not in os.environ:
-            reason += "; if the cluster asks for a token, as most do, set RAY_AUTH_MODE=token"
+            reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
         raise PeercollabError(f"Ray could not be reached or started: {reason}") from error
     # Ray puts its own handler here, which ends the process without cleaning up.
     if threading.current_thread() is threading.main_thread():
