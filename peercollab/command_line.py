@@ -64,7 +64,7 @@ def _in_a_line(panel: str) -> str:
 
 def _not_a_choice(option: str, wrong: str, listed: str) -> str:
     choices = sorted(set(re.findall(r"'(.*?)'", listed)) - {"None"})
-    return f"{option} is {wrong!r}: take one of {', '.join(choices)}{_did_you_mean(wrong, choices)}"
+    return f"{option} is {wrong!r}: take one of {', '.join(choices)}{did_you_mean(wrong, choices)}"
 
 
 def _nearest_name(said: str, rest: str) -> str:
@@ -74,9 +74,10 @@ def _nearest_name(said: str, rest: str) -> str:
         return ""
     commands = re.search(r"Available subcommands: ([\w, -]+)", rest)
     names = commands[1].split(", ") if commands else re.findall(r"--[\w-]+", rest)
-    return _did_you_mean(unknown[1], names)
+    return did_you_mean(unknown[1], names)
 
 
-def _did_you_mean(wrong: str, right: Sequence[str]) -> str:
+def did_you_mean(wrong: str, right: Sequence[str]) -> str:
+    """Of a word that is none of the right ones, the nearest of them: the end of a message."""
     near = get_close_matches(wrong, [word for word in right if word != wrong], n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

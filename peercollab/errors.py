@@ -6,3 +6,7 @@ class PeercollabError(Exception):
 
     The command line prints its text on stderr and ends with exit code 2, without a traceback.
     """
+
+
+class DivergedError(PeercollabError):
+    """Training came to a loss or a weight that is no finite number."""

@@ -1,31 +1,35 @@
 """A training run from data to result: the wiring of all rooms, and the loop over rounds."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from peercollab.actors.executor import Executor, LocalExecutor
+from peercollab.actors.messages import PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
-from peercollab.actors.peer import PeerSetup, SharedSetup
 from peercollab.data.demo import demo_interactions, write_csv
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import Interactions, read_interactions
 from peercollab.data.sequences import Histories, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
+from peercollab.errors import PeercollabError
 from peercollab.machine import environment, usable_cores
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import save_description
 from peercollab.results.display import RunDisplay
 from peercollab.results.run_folder import RunFolder
+from peercollab.training.diversity import DiversityOptions
 from peercollab.training.metrics import MISS, SELECTION_METRIC, metrics_of
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import spread_learning_rate
 from peercollab.training.scoring import PopularityScorer, rank_targets
 from peercollab.transplant.options import TransplantOptions
+from peercollab.transplant.rules.own_rule import OwnRule
+from peercollab.transplant.rules.rule import Rule
 
 DEMO = "demo"
 DEMO_FILE = "demo.csv"
@@ -48,8 +52,19 @@ class TrainOptions:
     prepare: PrepareOptions = field(default_factory=PrepareOptions)
     model: SASRecOptions = field(default_factory=SASRecOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    diversity: DiversityOptions = field(default_factory=DiversityOptions)
     transplant: TransplantOptions = field(default_factory=TransplantOptions)
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
+
+    def __post_init__(self) -> None:
+        rule = self.transplant.build_rule()
+        if rule.remembers and self.training.init == "own":
+            raise PeercollabError(
+                f"--rule {self.transplant.rule} goes on from weights that all peers share: leave "
+                "--init own out"
+            )
+        for number in range(1, self.execution.peers + 1):
+            self.diversity.dropout(self.model.dropout, number, self.execution.peers)
 
     def as_json(self) -> dict[str, Any]:
         """All options, as they stand in the run's ``config.json``."""
@@ -93,10 +108,11 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
     _say_seen_targets(popularity["test"], options.training.keep_seen)
     if peers is None:
         peers = default_peers(options)
+    transplant = options.transplant.build()
     shared = SharedSetup(
         model=options.model,
-        training=options.training,
-        transplant=options.transplant,
+        training=with_start(options.training, transplant.rule),
+        transplant=transplant,
         threads=options.execution.threads(usable_cores()),
         best=folder.best.absolute(),
     )
@@ -106,6 +122,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
             "layout": asdict(interactions.layout),
             "peers": [asdict(peer) for peer in peers],
             "threads": shared.threads,
+            "settings": _settings(shared),
             "layers": {name: layer.scope for name, layer in executor.layers().items()},
         }
         folder.create(config, environment())
@@ -148,6 +165,7 @@ class _Training:
             else:
                 self.folder.remove()
             raise
+        self._finish()
         self._judge()
         return RunResult(self.folder.path, self.metrics, self.rounds)
 
@@ -172,6 +190,13 @@ class _Training:
         if (best := record["best"]) and best["round"] == record["round"]:
             self.metrics["selected"] = best
             self.metrics["validation"] = record["peers"][best["peer"] - 1]["validation"]
+            self.folder.write_metrics(self.metrics)
+
+    def _finish(self) -> None:
+        """Keep a soup of the peers in place of the best of them, if that is wanted."""
+        if (soup := self.executor.finish()) is not None:
+            self.metrics["selected"] = _selected(self.options.transplant.build().select, soup)
+            self.metrics["validation"] = soup.validation
             self.folder.write_metrics(self.metrics)
 
     def _judge(self) -> None:
@@ -204,9 +229,16 @@ def default_peers(options: TrainOptions) -> list[PeerSetup]:
             learning_rate=spread_learning_rate(training.lr, number, n_peers)
             if training.lr_spread
             else training.lr,
+            dropout=options.diversity.dropout(options.model.dropout, number, n_peers),
+            augmentation=options.diversity.augmentation(number),
         )
         for number in range(1, n_peers + 1)
     ]
+
+
+def with_start(training: TrainingOptions, rule: Rule) -> TrainingOptions:
+    """The options with the start that the rule wants, unless one was asked for."""
+    return replace(training, init=training.init or ("shared" if rule.shared_start else "own"))
 
 
 def start_executor(
@@ -251,3 +283,29 @@ def _describe_peers(options: TrainOptions, peers: Sequence[PeerSetup], threads: 
         f"learning rates {rates}, rule {options.transplant.rule}, "
         f"executor {options.execution.executor}"
     )
+
+
+def _settings(shared: SharedSetup) -> dict[str, Any]:
+    """What the rule's defaults came to, and the source of a rule of the user's own."""
+    transplant = shared.transplant
+    rule = transplant.rule
+    own = {"source": rule.source} if isinstance(rule, OwnRule) else {}
+    return own | {
+        "init": shared.training.init,
+        "exchange_every": transplant.every,
+        "ranked": rule.ranked,
+        "moments": transplant.moments,
+        "select": transplant.select,
+    }
+
+
+def _selected(select: str, soup: Soup) -> dict[str, Any]:
+    """A soup that is kept, as it stands in ``metrics.json``."""
+    return {
+        "select": select,
+        "ingredients": [
+            {"peer": best.peer, "round": best.round, SELECTION_METRIC: best.value}
+            for best in soup.ingredients
+        ],
+        SELECTION_METRIC: soup.validation[SELECTION_METRIC],
+    }

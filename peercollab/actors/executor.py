@@ -8,8 +8,9 @@ import torch
 
 from peercollab.actors.coordinator import Coordinator, RoundRecord
 from peercollab.actors.group import LocalPeers
+from peercollab.actors.messages import LayerArrays, PeerProgress, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
-from peercollab.actors.peer import LayerArrays, Peer, PeerProgress, PeerSetup, SharedSetup
+from peercollab.actors.peer import Peer
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError
@@ -30,6 +31,9 @@ class Executor(Protocol):
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         """One round; `watch` is called with every peer's progress as it goes on."""
+
+    def finish(self) -> Soup | None:
+        """End the rounds: make the soup that is kept, if one is wanted and peers were ranked."""
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: ranks of the held-out items under the kept model."""
@@ -57,7 +61,7 @@ class LocalExecutor:
             Peer(own, shared, histories, local_device(options.device, place), self._tell)
             for place, own in enumerate(peers)
         ]
-        self._coordinator = Coordinator(LocalPeers(self._peers), shared.transplant)
+        self._coordinator = Coordinator(LocalPeers(self._peers), shared.transplant, shared.training)
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +75,9 @@ class LocalExecutor:
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         self._watch = watch
         return self._coordinator.run_round(round)
+
+    def finish(self) -> Soup | None:
+        return self._coordinator.finish()
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         return self._peers[0].rank_selected(hold_out)

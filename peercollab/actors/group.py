@@ -5,13 +5,15 @@ from typing import Protocol
 
 import numpy as np
 
-from peercollab.actors.peer import Graft, Peer, PeerReport
+from peercollab.actors.messages import Graft, PeerReport, Soup
+from peercollab.actors.peer import Peer
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
+from peercollab.transplant.rules.rule import Select
 
 
 class PeerGroup(Protocol):
-    """The verbs of a round. Answers are in the order of the peers.
+    """The verbs of a round. Peers are counted from 0, and answers are in their order.
 
     Attributes
     ----------
@@ -24,17 +26,26 @@ class PeerGroup(Protocol):
     def layers(self) -> list[LayerMap]:
         """Every peer's layers."""
 
-    def train(self, round: int) -> list[PeerReport]:
-        """Have every peer train one epoch, and rank validation where it is due."""
+    def steps(self) -> int:
+        """Steps of an epoch, for every peer the same."""
+
+    def train(self, round: int, stop: int) -> list[str | None]:
+        """Have every peer train up to a step of the epoch; why it sits the round out, or None."""
+
+    def rank(self, round: int) -> list[PeerReport]:
+        """Have every peer rank validation where it is due, and say what the round came to."""
 
     def save_best(self, peer: int) -> None:
-        """Have one peer, counted from 0, save its weights as the best so far."""
+        """Have one peer save its ranked weights as the best so far."""
 
-    def statistics(self, layers: Sequence[str]) -> list[LayerStatistics]:
-        """Have every peer measure some of its layers."""
+    def statistics(self, peers: Sequence[int], layers: Sequence[str]) -> list[LayerStatistics]:
+        """Have some peers measure some of their layers."""
 
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
-        """Move the layers that the plan names from donors to receivers, all at one time."""
+        """Move what the plan names from donors to receivers, all at one time: one graft each."""
+
+    def soup(self, select: Select) -> Soup:
+        """Average all peers' best states, and save the average as the kept model."""
 
 
 class LocalPeers:
@@ -48,25 +59,36 @@ class LocalPeers:
     def layers(self) -> list[LayerMap]:
         return [peer.layers() for peer in self.peers]
 
-    def train(self, round: int) -> list[PeerReport]:
-        return [peer.train(round) for peer in self.peers]
+    def steps(self) -> int:
+        return self.peers[0].steps()
+
+    def train(self, round: int, stop: int) -> list[str | None]:
+        return [peer.train(round, stop) for peer in self.peers]
+
+    def rank(self, round: int) -> list[PeerReport]:
+        return [peer.rank(round) for peer in self.peers]
 
     def save_best(self, peer: int) -> None:
         self.peers[peer].save_best()
 
-    def statistics(self, layers: Sequence[str]) -> list[LayerStatistics]:
-        return [peer.statistics(layers) for peer in self.peers]
+    def statistics(self, peers: Sequence[int], layers: Sequence[str]) -> list[LayerStatistics]:
+        return [self.peers[peer].statistics(layers) for peer in peers]
 
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
-        # An export is a view of the donor's weights; its copy is the snapshot of the round.
-        snapshots = [
-            {
-                name: np.array(array)
-                for name, array in self.peers[transfer.donor].export(list(transfer.keep)).items()
+        # An export may be a view of the donor's weights; its copy is the snapshot of the exchange.
+        snapshots = {
+            request: {
+                name: tuple(np.array(part) for part in parts)
+                for name, parts in self.peers[request.donor].export(request).items()
             }
-            for transfer in plan.transfers
-        ]
+            for request in plan.requests()
+        }
         return [
-            self.peers[transfer.receiver].graft(transfer, snapshot)
-            for transfer, snapshot in zip(plan.transfers, snapshots, strict=True)
+            self.peers[part.receivers[0]].graft(
+                part, *(snapshots[plan.request(transfer)] for transfer in part.transfers)
+            )
+            for part in map(plan.of, plan.receivers)
         ]
+
+    def soup(self, select: Select) -> Soup:
+        return self.peers[0].soup(select, *(peer.ingredient() for peer in self.peers))

@@ -6,80 +6,37 @@ A plain class: it knows nothing of Ray, of other peers, or of who calls it.
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from peercollab.actors.messages import (
+    Best,
+    Graft,
+    LayerArrays,
+    Parcel,
+    PeerProgress,
+    PeerReport,
+    PeerSetup,
+    Phase,
+    SharedSetup,
+    Soup,
+)
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.errors import DivergedError
 from peercollab.models.saved import save_weights
-from peercollab.training.metrics import metrics_of
-from peercollab.training.options import TrainingOptions
-from peercollab.training.trainer import Trainer
-from peercollab.transplant.layers import LayerMap, layer_map, layer_tensors
-from peercollab.transplant.options import TransplantOptions
-from peercollab.transplant.plan import LayerStatistics, Transfer, travelling
-
-Phase = Literal["wait", "train", "rank", "exchange"]
-LayerArrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class PeerSetup:
-    """What is a peer's own: its number (from 1), its stream of random numbers, its rate."""
-
-    number: int
-    stream: int
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class SharedSetup:
-    """What all peers of a run have in common; `best` is the folder of the kept model."""
-
-    model: SASRecOptions
-    training: TrainingOptions
-    transplant: TransplantOptions
-    threads: int
-    best: Path
-
-
-@dataclass(frozen=True)
-class PeerProgress:
-    """Where a peer is: `step` of `steps` in this round's epoch, and the mean loss so far."""
-
-    peer: int
-    round: int
-    step: int
-    steps: int
-    loss: float
-    phase: Phase
-
-
-@dataclass(frozen=True)
-class PeerReport:
-    """What a round's training came to, and validation where it was due."""
-
-    peer: int
-    loss: float
-    learning_rate: float
-    positions: int
-    validation: dict[str, float] | None
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Graft:
-    """What a peer received: bytes that travelled to it, and the seconds that mixing took."""
-
-    bytes: int
-    seconds: float
+from peercollab.training.metrics import SELECTION_METRIC, metrics_of
+from peercollab.training.soup import Weights, greedy_soup, uniform_soup
+from peercollab.training.trainer import Epoch, Trainer
+from peercollab.transplant.alignment import align
+from peercollab.transplant.layers import LayerMap, choose_layers, layer_map, layer_tensors
+from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
+from peercollab.transplant.rules.rule import Bundle, Bundles, Intake, Select, travelling
 
 
 class Peer:
@@ -108,16 +65,27 @@ class Peer:
         torch.set_num_threads(shared.threads)
         self.number = own.number
         self.best = shared.best
-        self.rule = shared.transplant.build_rule()
+        self.transplant = shared.transplant
+        self.rule = shared.transplant.rule
+        criterion = self.rule.measure
         self.trainer = Trainer(
             histories,
-            shared.model,
+            shared.model if own.dropout is None else replace(shared.model, dropout=own.dropout),
             shared.training,
             stream=own.stream,
             learning_rate=own.learning_rate,
             device=device,
+            augmentation=own.augmentation,
+            measure_importance=criterion is not None and criterion.of == "gradient",
         )
         self._layers = layer_map(self.trainer.model)
+        taking_part = choose_layers(self._layers, shared.transplant.layers)
+        self._tensors = {name: travelling(layer, self.rule) for name, layer in taking_part.items()}
+        self._memory = self.rule.begin(self._bundles(self._tensors))
+        self._round = 0
+        self._trouble: str | None = None
+        self._last_finite = self.trainer.state()
+        self._kept: tuple[Best, Weights] | None = None
         self._on_progress = on_progress
         self._progress = PeerProgress(
             own.number, 0, 0, self.trainer.steps_per_epoch, math.nan, "wait"
@@ -127,80 +95,225 @@ class Peer:
         """The layers of its model."""
         return self._layers
 
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.trainer.steps_per_epoch
+
     def progress(self) -> PeerProgress:
         """Where it is now; may be asked at any time."""
         return self._progress
 
-    def train(self, round: int) -> PeerReport:
-        """Train one epoch, then rank validation where it is due."""
-        seconds = {}
-        started = time.perf_counter()
-        steps = self.trainer.steps_per_epoch
-        self._tell(PeerProgress(self.number, round, 0, steps, math.nan, "train"))
-        epoch = self.trainer.train_epoch(
-            round,
-            lambda step, steps, loss: self._tell(
-                PeerProgress(self.number, round, step, steps, loss, "train")
-            ),
-        )
-        seconds["train"] = time.perf_counter() - started
+    def train(self, round: int, stop: int) -> str | None:
+        """Go on with the round's epoch up to and including a step.
+
+        A peer that comes to a loss or a weight that is no finite number goes back to its last
+        finite state and sits the rest of the round out.
+
+        Returns
+        -------
+        str or None
+            Why it sits the round out, if it does.
+        """
+        with self._timed("train"):
+            if round != self._round:
+                self._begin(round)
+            if self._trouble is None:
+                try:
+                    self._epoch = self.trainer.train_to(stop, self._tell_step)
+                    self._require_finite_moments()
+                except DivergedError as error:
+                    self._sit_out(str(error))
+            self._tell_phase("exchange")
+        return self._trouble
+
+    def rank(self, round: int) -> PeerReport:
+        """Rank validation where it is due, and say what the round came to."""
         validation = None
-        if self._validates(round):
-            started = time.perf_counter()
-            self._tell(PeerProgress(self.number, round, steps, steps, epoch.loss, "rank"))
-            validation = metrics_of(self.trainer.rank("validation"))
-            seconds["rank"] = time.perf_counter() - started
-        self._tell(PeerProgress(self.number, round, steps, steps, epoch.loss, "exchange"))
+        if self._trouble is None and self._validates(round):
+            with self._timed("rank"):
+                self._tell_phase("rank")
+                validation = metrics_of(self.trainer.rank("validation"))
+                self._keep_own_best(Best(self.number, round, validation[SELECTION_METRIC]))
+            self._tell_phase("exchange")
         return PeerReport(
-            self.number, epoch.loss, epoch.learning_rate, epoch.positions, validation, seconds
+            self.number,
+            None if self._trouble else self._epoch.loss,
+            self._epoch.learning_rate,
+            0 if self._trouble else self._epoch.positions,
+            validation,
+            dict(self._seconds),
         )
 
     def save_best(self) -> None:
-        """Put the present weights into the run's folder of the kept model."""
-        save_weights(self.trainer.model, self.best)
+        """Put the ranked weights into the run's folder of the kept model."""
+        save_weights(self.trainer.ranked.state_dict(), self.best)
 
     def statistics(self, layers: Sequence[str]) -> LayerStatistics:
-        """The rule's criterion for the weight of each layer; empty if the rule measures none."""
+        """The rule's criterion of each layer; empty if the rule measures none."""
         if (criterion := self.rule.measure) is None:
             return {}
-        tensors = layer_tensors(self.trainer.model)
-        return {name: criterion.measure(tensors[self._layers[name].weight]) for name in layers}
+        gradient = criterion.of == "gradient"
+        measured = self.trainer.importance.means() if gradient else self._weights()
+        return {name: criterion.measure(measured[self._layers[name].weight]) for name in layers}
 
-    def export(self, layers: Sequence[str]) -> LayerArrays:
-        """The travelling tensors of some layers, as views of the present weights on a CPU."""
-        tensors = layer_tensors(self.trainer.model)
+    def export(self, request: Request) -> Parcel:
+        """What is asked of it, on a CPU: views of the present weights, or copies."""
+        given = self.rule.give(self._bundles(request.layers), request)
         return {
-            name: tensors[name].cpu().numpy()
-            for layer in layers
-            for name in travelling(self._layers[layer], self.rule)
+            name: tuple(part_T.cpu().numpy() for part_T in bundle) for name, bundle in given.items()
         }
 
     def weights(self) -> LayerArrays:
         """All tensors of the model, as views of the present weights on a CPU."""
-        return {n: t.cpu().numpy() for n, t in layer_tensors(self.trainer.model).items()}
+        return {name: tensor.cpu().numpy() for name, tensor in self._weights().items()}
 
-    def graft(self, transfer: Transfer, received: LayerArrays) -> Graft:
-        """Mix what a donor exported into the present weights, as the transfer says.
+    @torch.no_grad()
+    def graft(self, plan: TransplantPlan, *parcels: Parcel) -> Graft:
+        """Mix what donors exported into the present weights.
 
-        `received` is only read: it may lie in memory that other receivers share.
+        Parameters
+        ----------
+        plan
+            The part of the plan that concerns this peer.
+        parcels
+            What the donor of each of its transfers gave; only read, as it may lie in memory that
+            other receivers share.
         """
         started = time.perf_counter()
-        tensors = layer_tensors(self.trainer.model)
-        for layer, keep in transfer.keep.items():
-            for name in travelling(self._layers[layer], self.rule):
-                own_T = tensors[name]
-                donor_T = _shared_tensor(received[name]).to(own_T.device)
-                own_T.copy_(self.rule.mix(own_T, donor_T, keep))
-        moved = sum(array.nbytes for array in received.values())
-        return Graft(moved, time.perf_counter() - started)
+        own = self._bundles(self._tensors)
+        before = {}
+        if self.transplant.moments == "reset":
+            before = {name: bundle[0].clone() for name, bundle in own.items()}
+        given = {
+            transfer.donor: self._unpacked(parcel, own)
+            for transfer, parcel in zip(plan.transfers, parcels, strict=True)
+        }
+        shares = {
+            transfer.donor: {
+                name: share
+                for layer, share in transfer.shares.items()
+                for name in self._tensors[layer]
+            }
+            for transfer in plan.transfers
+        }
+        intake = Intake(self.number - 1, plan, own, given, shares)
+        measured = self.rule.take(intake, self._memory)
+        self._reset_moments(before, own)
+        moved = sum(
+            part.nbytes for parcel in parcels for parts in parcel.values() for part in parts
+        )
+        return Graft(
+            moved,
+            time.perf_counter() - started,
+            {
+                layer: measured[self._layers[layer].weight]
+                for layer in self._tensors
+                if self._layers[layer].weight in measured
+            },
+        )
+
+    def ingredient(self) -> tuple[Best, LayerArrays] | None:
+        """Its best ranked state, for a soup; None if it was never ranked."""
+        if self._kept is None:
+            return None
+        best, weights = self._kept
+        return best, {name: tensor.numpy() for name, tensor in weights.items()}
+
+    def soup(self, select: Select, *parts: tuple[Best, LayerArrays] | None) -> Soup:
+        """Average peers' best states, rank the average, and save it as the kept model."""
+        found = sorted((p for p in parts if p is not None), key=lambda part: -part[0].value)
+        ingredients = [{n: _shared_tensor(a) for n, a in arrays.items()} for _, arrays in found]
+        chosen = list(range(len(ingredients)))
+        if select == "greedy-soup":
+            chosen, _ = greedy_soup(
+                ingredients, lambda weights: self._validate(weights)[SELECTION_METRIC]
+            )
+        weights = uniform_soup([ingredients[place] for place in chosen])
+        save_weights(weights, self.best)
+        return Soup([found[place][0] for place in chosen], self._validate(weights))
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: ranks under the kept model, as it lies in the run's folder."""
         return self.trainer.rank_saved(self.best, hold_out)
 
+    def _begin(self, round: int) -> None:
+        self._round = round
+        self._seconds: dict[str, float] = {}
+        self._trouble = None
+        self._epoch = Epoch(math.nan, 0, self.trainer.learning_rate)
+        if self.trainer.is_finite():
+            self._last_finite = self.trainer.state()
+        else:
+            self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
+        self.trainer.begin_epoch(round)
+        self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))
+
+    def _sit_out(self, trouble: str) -> None:
+        self._trouble = trouble
+        self.trainer.restore(self._last_finite)
+
+    def _require_finite_moments(self) -> None:
+        """Weights can be finite while the moments that travel with them are not."""
+        if self.transplant.moments == "transplant" and not all(
+            part_T.isfinite().all() for parts in self.trainer.moments().values() for part_T in parts
+        ):
+            raise DivergedError(f"moments became NaN or infinite in epoch {self._round}")
+
+    def _keep_own_best(self, now: Best) -> None:
+        if self.transplant.select != "best" and (
+            self._kept is None or now.value > self._kept[0].value
+        ):
+            state = self.trainer.ranked.state_dict()
+            self._kept = now, {n: t.detach().to("cpu", copy=True) for n, t in state.items()}
+
+    def _validate(self, weights: Weights) -> dict[str, float]:
+        return metrics_of(self.trainer.rank_weights(weights, "validation"))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return layer_tensors(self.trainer.model)
+
+    def _bundles(self, layers: Iterable[str]) -> dict[str, Bundle]:
+        """The travelling tensors of some layers, with their moments where these travel too."""
+        weights = self._weights()
+        moments = self.trainer.moments() if self.transplant.moments == "transplant" else {}
+        return {
+            name: (weights[name], *moments.get(name, ()))
+            for layer in layers
+            for name in self._tensors[layer]
+        }
+
+    def _unpacked(self, parcel: Parcel, own: Bundles) -> Bundles:
+        """What a donor gave as tensors on the own device, its units in the own order if wanted."""
+        given = {
+            name: tuple(_shared_tensor(part).to(own[name][0].device) for part in parts)
+            for name, parts in parcel.items()
+        }
+        if not self.transplant.align:
+            return given
+        return align(own, given, self.trainer.model.symmetries())
+
+    def _reset_moments(self, before: Mapping[str, Tensor], own: Bundles) -> None:
+        """Forget the moments of all entries that an exchange has changed."""
+        moments = self.trainer.moments() if before else {}
+        for name, old_T in before.items():
+            for moment_T in moments.get(name, ()):
+                moment_T.masked_fill_(own[name][0] != old_T, 0.0)
+
     def _validates(self, round: int) -> bool:
         options = self.trainer.options
         return round % options.validate_every == 0 or round == options.epochs
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def _tell_step(self, step: int, steps: int, loss: float) -> None:
+        self._tell(PeerProgress(self.number, self._round, step, steps, loss, "train"))
+
+    def _tell_phase(self, phase: Phase) -> None:
+        self._tell(replace(self._progress, phase=phase))
 
     def _tell(self, progress: PeerProgress) -> None:
         self._progress = progress

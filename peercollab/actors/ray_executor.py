@@ -16,14 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from peercollab.actors.coordinator import Coordinator, RoundRecord
 from peercollab.actors.executor import Watch, local_device
+from peercollab.actors.messages import LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
-from peercollab.actors.peer import LayerArrays, Peer, PeerSetup, SharedSetup
+from peercollab.actors.peer import Peer
 from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
 from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.transplant.layers import LayerMap
-from peercollab.transplant.options import TransplantOptions
 
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
@@ -43,8 +43,8 @@ class PeerActor(Peer):
 class CoordinatorActor(Coordinator):
     """A coordinator whose peers are actors."""
 
-    def __init__(self, handles: Sequence[ActorHandle], options: TransplantOptions) -> None:
-        super().__init__(RayPeers(handles), options)
+    def __init__(self, handles: Sequence[ActorHandle], shared: SharedSetup) -> None:
+        super().__init__(RayPeers(handles), shared.transplant, shared.training)
 
 
 class RayExecutor:
@@ -101,7 +101,7 @@ class RayExecutor:
             self._actors.append(handle)
         self._peers = list(self._actors)
         self._coordinator = (
-            ray.remote(CoordinatorActor).options(num_cpus=0).remote(self._peers, shared.transplant)
+            ray.remote(CoordinatorActor).options(num_cpus=0).remote(self._peers, shared)
         )
         self._actors.append(self._coordinator)
         self._names = names_of({"the coordinator": self._coordinator})
@@ -127,6 +127,12 @@ class RayExecutor:
             self._look(watch)
         (record,) = get([answer], f"round {round}", names=self._names)
         return record
+
+    def finish(self) -> Soup | None:
+        (soup,) = get(
+            [self._coordinator.finish.remote()], "the end of the rounds", None, self._names
+        )
+        return soup
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         (ranks,) = get([self._peers[0].rank_selected.remote(hold_out)], f"ranking of {hold_out}")

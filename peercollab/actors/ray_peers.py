@@ -12,10 +12,11 @@ from ray import ObjectRef, cloudpickle
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from peercollab.actors.peer import Graft, PeerReport
+from peercollab.actors.messages import Graft, PeerReport, Soup
 from peercollab.errors import PeercollabError
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
+from peercollab.transplant.rules.rule import Select
 
 # Phases other than training take seconds; one that takes this long will not end.
 SECONDS_OF_A_PHASE = 300.0
@@ -38,26 +39,45 @@ class RayPeers:
     def layers(self) -> list[LayerMap]:
         return self._ask_all("layers")
 
-    def train(self, round: int) -> list[PeerReport]:
-        return self._ask_all("train", round, seconds=None)
+    def steps(self) -> int:
+        (steps,) = self._get([self._ask(0, "steps")], "steps")
+        return int(steps)
+
+    def train(self, round: int, stop: int) -> list[str | None]:
+        return self._ask_all("train", round, stop, seconds=None)
+
+    def rank(self, round: int) -> list[PeerReport]:
+        return self._ask_all("rank", round, seconds=None)
 
     def save_best(self, peer: int) -> None:
         self._get([self._ask(peer, "save_best")], "save_best")
 
-    def statistics(self, layers: Sequence[str]) -> list[LayerStatistics]:
-        return self._ask_all("statistics", layers)
+    def statistics(self, peers: Sequence[int], layers: Sequence[str]) -> list[LayerStatistics]:
+        answers = [self._ask(peer, "statistics", layers) for peer in peers]
+        return self._get(answers, "statistics")
 
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
         # A peer does what it is asked in the order of asking. So every export is submitted
         # before any graft, and reads the weights as they were before the exchange.
-        exports = [
-            self._ask(transfer.donor, "export", list(transfer.keep)) for transfer in plan.transfers
-        ]
+        exports = {
+            request: self._ask(request.donor, "export", request) for request in plan.requests()
+        }
         grafts = [
-            self._ask(transfer.receiver, "graft", transfer, export)
-            for transfer, export in zip(plan.transfers, exports, strict=True)
+            self._ask(
+                part.receivers[0],
+                "graft",
+                part,
+                *(exports[plan.request(transfer)] for transfer in part.transfers),
+            )
+            for part in map(plan.of, plan.receivers)
         ]
         return self._get(grafts, "transplant")
+
+    def soup(self, select: Select) -> Soup:
+        ingredients = [self._ask(peer, "ingredient") for peer in range(len(self._handles))]
+        answer = self._ask(0, "soup", select, *ingredients)
+        (soup,) = self._get([answer], "soup", seconds=None)
+        return soup
 
     def _ask_all(
         self, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE

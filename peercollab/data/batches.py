@@ -28,15 +28,19 @@ class Rows:
         int64: item numbers; 0 at padded places.
     lengths_B
         int64: real positions of each row, at least 1.
+    hidden_BL
+        bool: positions whose item the model must not see; None if it may see all.
     """
 
     items_BL: Tensor
     lengths_B: Tensor
+    hidden_BL: Tensor | None = None
 
     def to(self, device: torch.device) -> "Rows":
         return Rows(
             self.items_BL.to(device, non_blocking=True),
             self.lengths_B.to(device, non_blocking=True),
+            None if self.hidden_BL is None else self.hidden_BL.to(device, non_blocking=True),
         )
 
 

@@ -1,6 +1,8 @@
 """What training, ranking and transplant ask of a model."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -8,6 +10,25 @@ from torch import Tensor, nn
 from peercollab.data.batches import Rows
 
 Scope = Literal["embedding", "middle", "final"]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Units of a model that can be put in another order without a change of its function.
+
+    Attributes
+    ----------
+    size
+        Number of units.
+    block
+        Units per block; they may change places within their block.
+    axes
+        All tensors, by their name in the model's state, and the axis along which these units lie.
+    """
+
+    size: int
+    block: int
+    axes: tuple[tuple[str, int], ...]
 
 
 class SequenceModel(nn.Module):
@@ -31,3 +52,7 @@ class SequenceModel(nn.Module):
     @abstractmethod
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """``table_VD`` and ``bias_V``: scores are ``hidden_BD @ table_VD.T + bias_V``."""
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Orders of units that do not matter; none unless a model names them."""
+        return ()

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
-from peercollab.models.model import Scope, SequenceModel
+from peercollab.models.model import Scope, SequenceModel, Symmetry
+
+WEIGHT_AND_BIAS = ("weight", "bias")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class SASRec(SequenceModel):
     def __init__(self, n_items: int, options: SASRecOptions) -> None:
         super().__init__()
         self.max_length = options.max_length
+        self.heads = options.heads
         self.item_embedding = nn.Embedding(n_items, options.hidden_size)
         self.position_embedding = nn.Embedding(options.max_length, options.hidden_size)
         self.dropout = nn.Dropout(options.dropout)
@@ -117,7 +120,10 @@ class SASRec(SequenceModel):
         column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
         position_BL = self.max_length - rows.lengths_B[:, None] + column_L
         position_BL = position_BL.clamp_(max=self.max_length - 1)
-        x_BLD = self.item_embedding(rows.items_BL) + self.position_embedding(position_BL)
+        x_BLD = self.item_embedding(rows.items_BL)
+        if rows.hidden_BL is not None:
+            x_BLD = x_BLD.masked_fill(rows.hidden_BL[..., None], 0.0)
+        x_BLD = x_BLD + self.position_embedding(position_BL)
         x_BLD = self.dropout(x_BLD)
         for block in self.blocks:
             x_BLD = block(x_BLD)
@@ -126,3 +132,27 @@ class SASRec(SequenceModel):
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """What hidden states are multiplied with: ``table_VD`` and ``bias_V``."""
         return self.output.weight, self.output.bias
+
+    def symmetries(self) -> list[Symmetry]:
+        """Three kinds: the hidden state's dimensions, and in each block keys and inner units.
+
+        Attention has no output projection, so what a value's dimension is, its place in the hidden
+        state is; with several heads dimensions stay within their head.
+        """
+        size = self.output.in_features
+        head = size // self.heads
+        hidden = [("item_embedding.weight", 1), ("position_embedding.weight", 1)]
+        within: list[Symmetry] = []
+        for i in range(len(self.blocks)):
+            block = f"blocks.{i}"
+            hidden += [(f"{block}.{name}.weight", 1) for name in ("query", "key", "value", "widen")]
+            for name in ("value", "attention_norm", "narrow", "feed_forward_norm"):
+                hidden += [(f"{block}.{name}.weight", 0), (f"{block}.{name}.bias", 0)]
+            keys = [
+                (f"{block}.{n}.{part}", 0) for n in ("query", "key") for part in WEIGHT_AND_BIAS
+            ]
+            inner = [(f"{block}.widen.{part}", 0) for part in WEIGHT_AND_BIAS]
+            within.append(Symmetry(size, head, tuple(keys)))
+            within.append(Symmetry(size, size, (*inner, (f"{block}.narrow.weight", 1))))
+        hidden.append(("output.weight", 1))
+        return [Symmetry(size, head, tuple(hidden)), *within]

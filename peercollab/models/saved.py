@@ -1,12 +1,14 @@
 """A model on disk: weights as safetensors, and one JSON file that says how to build it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
@@ -17,9 +19,8 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 
 
-def save_weights(model: SequenceModel, folder: Path) -> None:
-    """Put the model's weights into the folder: whole, or not at all."""
-    state = model.state_dict()
+def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a model's state into the folder: whole, or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     unfinished = folder / f"{WEIGHTS}.unfinished"
     save_file(tensors, unfinished, metadata={"format": "pt"})

@@ -30,6 +30,7 @@ COLUMNS = {
     "now": 8,
 }
 BAR_WIDTH = 20
+MOST_DONORS = 2
 # More than any table here needs: its own width is measured within it.
 WIDE = 1000
 
@@ -99,6 +100,8 @@ class RunDisplay:
         if not self._console.is_interactive:
             for report in record["peers"]:
                 self.say(self._line(record, report))
+        for failure in record["failures"]:
+            self.say(f"peer {failure['peer']} sat round {record['round']} out: {failure['reason']}")
 
     def say(self, text: str) -> None:
         """Print a line, above the table where there is one."""
@@ -106,7 +109,7 @@ class RunDisplay:
 
     def _line(self, record: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         peer = report["peer"]
-        received = [f"from peer {donor} {share}" for donor, share in _received(record, peer)]
+        received = [f"from {_peers(donors)} {share}" for donors, share in _received(record, peer)]
         parts = [
             f"round {record['round']}/{self._rounds}",
             f"peer {peer}",
@@ -131,7 +134,10 @@ class RunDisplay:
             report, now = reports.get(peer), running.get(peer)
             round = now.round if now else record["round"] if record else 0
             loss = now.loss if now else report and report["loss"]
-            received = [f"from {donor}: {share}" for donor, share in _received(record, peer)]
+            received = [
+                f"from {_peers(donors).removeprefix('peer ')}: {share}"
+                for donors, share in _received(record, peer)
+            ]
             table.add_row(
                 str(peer),
                 f"{round}/{self._rounds}",
@@ -214,9 +220,27 @@ def _validation(report: Mapping[str, Any]) -> float | None:
     return report["validation"][SELECTION_METRIC] if report["validation"] else None
 
 
-def _received(record: Mapping[str, Any] | None, peer: int) -> Iterator[tuple[int, str]]:
-    """From whom a peer received, and the donor's share in percent, as a mean over layers."""
-    for transfer in record["transfers"] if record else ():
-        if transfer["receiver"] == peer and transfer["keep"]:
-            share = 1 - sum(transfer["keep"].values()) / len(transfer["keep"])
-            yield transfer["donor"], f"{share:.0%}".replace("%", " %")
+def _received(record: Mapping[str, Any] | None, peer: int) -> Iterator[tuple[list[int], str]]:
+    """From whom a peer received, and their share in percent, as a mean over layers.
+
+    Many donors are told as one.
+    """
+    shares = {
+        transfer["donor"]: sum(transfer["shares"].values()) / len(transfer["shares"])
+        for transfer in (record["transfers"] if record else ())
+        if transfer["receiver"] == peer and transfer["shares"]
+    }
+    if len(shares) > MOST_DONORS:
+        yield list(shares), _percent(sum(shares.values()))
+        return
+    for donor, share in shares.items():
+        yield [donor], _percent(share)
+
+
+def _peers(donors: Sequence[int]) -> str:
+    return f"peer {donors[0]}" if len(donors) == 1 else f"{len(donors)} peers"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"

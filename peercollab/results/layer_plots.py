@@ -22,11 +22,13 @@ from peercollab.results.plots import (
 )
 
 NO_SHARE = "#E4E4E4"
+# Where all shares are smaller, colours end at the largest of them and not at 1.
+SMALL_SHARE = 0.2
 
 
 @matplotlib.rc_context(STYLE)
 def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure | None:
-    """For every receiver a map of the donor's share, ``1 - keep``, by layer and round.
+    """For every receiver a map of the donors' share by layer and round.
 
     Parameters
     ----------
@@ -44,27 +46,31 @@ def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure 
         (record["round"], transfer)
         for record in rounds
         for transfer in record["transfers"]
-        if transfer["keep"]
+        if transfer["shares"]
     ]
     if not transfers:
         return None
-    names = [name for name in layers if any(name in transfer["keep"] for _, transfer in transfers)]
+    names = [
+        name for name in layers if any(name in transfer["shares"] for _, transfer in transfers)
+    ]
     receivers = sorted({transfer["receiver"] for _, transfer in transfers})
     n_rows = math.ceil(len(receivers) / 4)
     n_columns = math.ceil(len(receivers) / n_rows)
     height = 0.9 + n_rows * (0.5 + 0.19 * max(len(names), 5))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    largest = max(share for _, transfer in transfers for share in transfer["shares"].values())
+    top = 1.0 if largest > SMALL_SHARE or not largest else largest
     for axes, receiver in zip(grid.flat, receivers, strict=False):
         own = [
             (round, transfer) for round, transfer in transfers if transfer["receiver"] == receiver
         ]
-        image = _share_map(axes, own, names, rounds)
+        image = _share_map(axes, own, names, rounds, top)
         _scope_borders(axes, [layers[name] for name in names])
         round_axis(axes, rounds, n_ticks=12 // n_columns)
     _label_lowest(grid, len(receivers))
     bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 3 / height), pad=0.02)
-    bar.set_label("donor's share")
+    bar.set_label("donors' share")
     return figure
 
 
@@ -107,20 +113,22 @@ def _share_map(
     transfers: Sequence[tuple[int, Record]],
     names: Sequence[str],
     rounds: Sequence[Record],
+    top: float,
 ) -> AxesImage:
     """One receiver's map; what took no part in a round stays grey."""
     first, last = rounds[0]["round"], rounds[-1]["round"]
     share = np.full((len(names), last - first + 1), np.nan)
     for round, transfer in transfers:
-        for name, keep in transfer["keep"].items():
-            share[names.index(name), round - first] = 1 - keep
+        for name, given in transfer["shares"].items():
+            at = names.index(name), round - first
+            share[at] = given if np.isnan(share[at]) else share[at] + given
     image = axes.imshow(
         share,
         aspect="auto",
         interpolation="nearest",
         cmap="viridis",
         vmin=0,
-        vmax=1,
+        vmax=top,
         extent=(first - 0.5, last + 0.5, len(names) - 0.5, -0.5),
     )
     donors = sorted({transfer["donor"] for _, transfer in transfers})

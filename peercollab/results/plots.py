@@ -73,14 +73,22 @@ def learning_curves(
     validation.set_title("validation NDCG@10")
     for peer in peers_of(rounds):
         reports = [(record["round"], report) for record, report in _reports(rounds, peer)]
-        peer_line(loss, peer, [(round, report["loss"]) for round, report in reports], len(rounds))
+        losses = [(round, r["loss"]) for round, r in reports if r["loss"] is not None]
+        peer_line(loss, peer, losses, len(rounds))
         ranked = [
             (round, r["validation"][SELECTION_METRIC]) for round, r in reports if r["validation"]
         ]
         peer_line(validation, peer, ranked, len(rounds))
     if popularity is not None:
         validation.axhline(popularity, color="#555555", linestyle=":", label="popularity")
-    if selected:
+    if selected and "ingredients" in selected:
+        validation.axhline(
+            selected[SELECTION_METRIC],
+            color="black",
+            linestyle="--",
+            label=f"kept: {selected['select']} of {len(selected['ingredients'])}",
+        )
+    elif selected:
         validation.plot(
             selected["round"],
             selected[SELECTION_METRIC],

@@ -106,12 +106,12 @@ def _headline(run: StoredRun) -> Iterator[str]:
     if selected is None:
         yield '<p class="headline">No state has been ranked on validation yet.</p>'
         return
-    kept = f"peer {selected['peer']} as it was in round {selected['round']}"
+    kept = _kept(selected)
     value = f"NDCG@10 {selected[SELECTION_METRIC]:.4f}"
     if "test" in run.metrics:
         yield _against_popularity(run.metrics)
         yield (
-            f"<p>The model that is kept is {kept}: the best on validation ({value}). "
+            f"<p>The model that is kept is {kept} ({value} on validation). "
             "Test was ranked once, under this model.</p>"
         )
         return
@@ -119,9 +119,22 @@ def _headline(run: StoredRun) -> Iterator[str]:
         yield _against_popularity(run.metrics)
     yield (
         f'<p class="note">This run has not come to its end: nothing was ranked on test. The best '
-        f"so far is {kept}, with {value} on validation; it was chosen by that number, which is "
+        f"so far is {kept}, with {value}; it was chosen by that number, which is "
         "therefore a little too good.</p>"
     )
+
+
+def _kept(selected: Mapping[str, Any]) -> str:
+    if "ingredients" not in selected:
+        return (
+            f"peer {selected['peer']} as it was in round {selected['round']}, the best on "
+            "validation"
+        )
+    parts = [
+        f"peer {best['peer']} of round {best['round']} ({best[SELECTION_METRIC]:.4f})"
+        for best in selected["ingredients"]
+    ]
+    return f"a {selected['select']}, the average of {', '.join(parts)}"
 
 
 def _against_popularity(metrics: Mapping[str, Any]) -> str:
@@ -153,8 +166,11 @@ def _notes(run: StoredRun) -> Iterator[str]:
         )
     failures = [(r["round"], failure) for r in run.rounds for failure in r.get("failures", ())]
     if failures:
-        items = (f"<li>round {round}: {escape(_text(failure))}</li>" for round, failure in failures)
-        yield f'<div class="note">What failed:<ul>{"".join(items)}</ul></div>'
+        items = (
+            f"<li>round {round}, peer {failure['peer']}: {escape(failure['reason'])}</li>"
+            for round, failure in failures
+        )
+        yield f'<div class="note">Peers that sat a round out:<ul>{"".join(items)}</ul></div>'
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -180,9 +196,9 @@ def _pictures(run: StoredRun) -> Iterator[str]:
         yield "<h2>What the peers gave each other</h2>"
         yield _picture(
             shares,
-            "Share of the donor's weights in each layer after each exchange: at 0 the receiver "
-            "keeps its own layer, at 1 it takes the donor's whole. White lines part embedding, "
-            "middle and final layers.",
+            "Share of donors' weights in each layer after an exchange, as a mean over the round's "
+            "exchanges: at 0 the receiver keeps its own layer, at 1 it takes the donors' whole. "
+            "White lines part embedding, middle and final layers.",
         )
         if criterion := layer_plots.criterion_values(run.rounds, layers):
             yield _picture(
@@ -193,8 +209,7 @@ def _pictures(run: StoredRun) -> Iterator[str]:
     yield "<h2>What it cost</h2>"
     yield _picture(
         plots.costs(run.rounds),
-        "Wall-clock seconds of each phase of a round, with their sums over the run; training "
-        f"includes the ranking of validation.{_moved(run)}",
+        f"Wall-clock seconds of each phase of a round, with their sums over the run.{_moved(run)}",
     )
 
 
@@ -240,4 +255,4 @@ def _n_peers(run: StoredRun) -> int:
 
 def _exchanged(run: StoredRun) -> bool:
     transfers: Sequence[Mapping[str, Any]] = [t for r in run.rounds for t in r["transfers"]]
-    return any(transfer["keep"] for transfer in transfers)
+    return any(transfer["shares"] for transfer in transfers)

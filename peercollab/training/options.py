@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
 from peercollab.training.schedule import Schedule
 
@@ -30,8 +31,10 @@ class TrainingOptions:
     """How the learning rate goes: constant stays, cosine falls to 0 over all --epochs."""
     lr_spread: bool = True
     """Give peers different learning rates: of two, one has half of --lr, the other all."""
-    init: Init = "own"
+    init: Annotated[Init | None, unless_given("own, or as the rule says")] = None
     """Weights to begin with: every peer's own, or the same for all."""
+    ema: float = 0.0
+    """Rank and keep a moving average of each peer's weights with this decay, such as 0.999."""
     seed: int = 10
     """Where all random numbers come from; every peer draws its own stream of them."""
     keep_seen: bool = False
@@ -48,3 +51,7 @@ class TrainingOptions:
             raise PeercollabError(f"--lr is {self.lr}: give a number above 0, such as 1e-3")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise PeercollabError(f"--weight-decay is {self.weight_decay}: give 0 or more")
+        if not 0 <= self.ema < 1:
+            raise PeercollabError(
+                f"--ema is {self.ema}: give a decay from 0 (off) up to, not including, 1"
+            )

@@ -1,29 +1,39 @@
 """One peer's work in plain torch: train an epoch, rank what was held out."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from peercollab.data.batches import bucketed_order, training_batch
-from peercollab.data.sequences import Histories, Int32Array
-from peercollab.data.split import HoldOut, queries, training_spans, windows
-from peercollab.errors import PeercollabError
+from peercollab.data.batches import bucketed_order
+from peercollab.data.sequences import Histories, Int32Array, Int64Array
+from peercollab.data.split import HoldOut, Spans, queries, training_spans, windows
+from peercollab.errors import DivergedError, PeercollabError
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import load_model
+from peercollab.training.augment import augmented_batch, crop
+from peercollab.training.diversity import Augmentation
+from peercollab.training.importance import Importance
 from peercollab.training.loss import full_cross_entropy
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.scoring import ModelScorer, rank_targets
-from peercollab.training.streams import SHARED_STREAM, Purpose, stream_seed
+from peercollab.training.streams import SHARED_STREAM, Purpose, TorchStream, stream_seed
 
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
 STEPS_A_LOOK = 20
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+NO_AUGMENTATION = Augmentation()
 
 OnStep = Callable[[int, int, float], None]
 
@@ -35,6 +45,15 @@ class Epoch:
     loss: float
     positions: int
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """A trainer at one moment between epochs: state dicts of its parts, on the CPU."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    average: dict[str, Any] | None
 
 
 class Trainer:
@@ -55,6 +74,10 @@ class Trainer:
         The rate at which the schedule begins.
     device
         Where the model lives.
+    augmentation
+        What is done to the training windows.
+    measure_importance
+        Whether `importance` is kept up while training.
 
     Raises
     ------
@@ -71,7 +94,11 @@ class Trainer:
         stream: int,
         learning_rate: float,
         device: torch.device,
+        augmentation: Augmentation = NO_AUGMENTATION,
+        measure_importance: bool = False,
     ) -> None:
+        self.augmentation = augmentation
+        self.measure_importance = measure_importance
         self.histories = histories
         self.options = options
         self.stream = stream
@@ -86,6 +113,14 @@ class Trainer:
             weight_decay=options.weight_decay,
             fused=True,
         )
+        self._average = (
+            AveragedModel(
+                self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
+            )
+            if options.ema
+            else None
+        )
+        self.importance = Importance()
         self.windows = windows(training_spans(histories), model_options.max_length)
         if not len(self.windows):
             raise PeercollabError(
@@ -94,51 +129,124 @@ class Trainer:
             )
         self.steps_per_epoch = -(-len(self.windows) // options.batch_size)
 
-    def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> Epoch:
-        """Train epoch number `epoch` (from 1) and say how it went.
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready for epoch number `epoch` (from 1): its number fixes order and dropout."""
+        generator = np.random.default_rng(self._seed("order", epoch))
+        augmenting = np.random.default_rng(self._seed("augmentation", epoch))
+        windows = self.windows
+        if self.augmentation.kind == "crop":
+            windows = crop(windows, self.augmentation.share, augmenting)
+        self._running = _RunningEpoch(
+            number=epoch,
+            windows=windows,
+            batches=bucketed_order(windows.lengths, self.options.batch_size, generator),
+            augmenting=augmenting,
+            dropout=TorchStream(self._seed("dropout", epoch), self.device),
+            loss_sum=torch.zeros((), device=self.device, dtype=torch.float64),
+        )
+        self.importance.restart()
+
+    def train_to(self, stop: int, on_step: OnStep | None = None) -> Epoch:
+        """Go on with the epoch up to and including step `stop`, and say how it went so far.
+
+        Where an epoch is interrupted makes no difference to what comes out.
 
         Parameters
         ----------
-        epoch
-            Its number fixes order, dropout and learning rates.
+        stop
+            Steps of the epoch that will then be done.
         on_step
             Called every few steps with the step, the steps in all, and the mean loss so far.
 
         Raises
         ------
-        PeercollabError
+        DivergedError
             The loss or a weight is not a finite number.
         """
+        running = self._running
         self.model.train()
-        generator = np.random.default_rng(self._seed("order", epoch))
-        batches = bucketed_order(self.windows.lengths, self.options.batch_size, generator)
-        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        positions = 0
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self._seed("dropout", epoch))
-            for step, rows in enumerate(batches):
-                self._set_learning_rate((epoch - 1) * self.steps_per_epoch + step)
-                batch = training_batch(self.histories.items, self.windows.take(rows))
-                batch = batch.to(self.device)
-                hidden_ND = self.model(batch.rows).flatten(0, 1)[batch.real_N]
-                loss = full_cross_entropy(hidden_ND, *self.model.item_table(), batch.targets_N)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
-                loss_sum += loss.detach() * len(batch.targets_N)
-                positions += len(batch.targets_N)
-                if (step + 1) % STEPS_A_LOOK == 0 or step + 1 == len(batches):
-                    mean = self._finite(loss_sum.item() / positions, epoch, step + 1)
+        with running.dropout.lent():
+            for step in range(running.step, stop):
+                self._train_step(running, step)
+                if (step + 1) % STEPS_A_LOOK == 0 or step + 1 == len(running.batches):
+                    mean = self._finite(running.mean_loss(), running.number, step + 1)
                     if on_step is not None:
-                        on_step(step + 1, len(batches), mean)
+                        on_step(step + 1, len(running.batches), mean)
+        running.step = stop
         # The last step's loss is that of the weights before it.
-        if not all(weight.isfinite().all() for weight in self.model.parameters()):
-            raise self._diverged("weights became NaN or infinite in the last step", epoch)
-        return Epoch(mean, positions, self.optimizer.param_groups[0]["lr"])
+        if not self.is_finite():
+            raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
+        return Epoch(running.mean_loss(), running.positions, self.optimizer.param_groups[0]["lr"])
+
+    def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> Epoch:
+        """A whole epoch at once: `begin_epoch`, then `train_to` its end."""
+        self.begin_epoch(epoch)
+        return self.train_to(self.steps_per_epoch, on_step)
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        largest = torch.nn.utils.get_total_norm(self.model.parameters(), norm_type=math.inf)
+        return bool(largest.isfinite())
+
+    def moments(self) -> dict[str, tuple[Tensor, ...]]:
+        """Adam's two moments of each parameter, in place: writing to one changes the optimizer."""
+        return {
+            name: tuple(state[moment] for moment in MOMENTS)
+            for name, parameter in self.model.named_parameters()
+            if (state := self.optimizer.state.get(parameter))
+        }
+
+    def state(self) -> TrainerState:
+        """A copy of all that an epoch changes, in the CPU's memory."""
+        return TrainerState(
+            _copied(self.model.state_dict()),
+            _copied(self.optimizer.state_dict()),
+            None if self._average is None else _copied(self._average.state_dict()),
+        )
+
+    def restore(self, state: TrainerState) -> None:
+        """Go back to a state; it may be restored again."""
+        self.model.load_state_dict(state.model)
+        # The optimizer would go on to write into the tensors that it is given.
+        self.optimizer.load_state_dict(_copied(state.optimizer))
+        if self._average is not None and state.average is not None:
+            self._average.load_state_dict(state.average)
+
+    @property
+    def ranked(self) -> SequenceModel:
+        """The model that is ranked and kept: the moving average where there is one."""
+        if self._average is None:
+            return self.model
+        average: SequenceModel = self._average.module  # type: ignore[assignment]
+        return average
+
+    def _train_step(self, running: "_RunningEpoch", step: int) -> None:
+        self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
+        windows = running.windows.take(running.batches[step])
+        batch = augmented_batch(
+            self.histories.items, windows, self.augmentation, running.augmenting
+        ).to(self.device)
+        hidden_ND = self.model(batch.rows).flatten(0, 1)[batch.real_N]
+        loss = full_cross_entropy(hidden_ND, *self.model.item_table(), batch.targets_N)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.measure_importance:
+            self.importance.add(self.model)
+        self.optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        running.loss_sum += loss.detach() * len(batch.targets_N)
+        running.positions += len(batch.targets_N)
 
     def rank(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: the rank of every user's held-out item under the present weights."""
-        return self._rank(self.model.eval(), hold_out)
+        return self._rank(self.ranked.eval(), hold_out)
+
+    def rank_weights(self, weights: Mapping[str, Tensor], hold_out: HoldOut) -> Int32Array:
+        """The same under other weights of the same model; the trainer's own stay as they are."""
+        model = copy.deepcopy(self.ranked)
+        model.load_state_dict(weights)
+        return self._rank(model.eval(), hold_out)
 
     def rank_saved(self, folder: Path, hold_out: HoldOut) -> Int32Array:
         """The same under a saved model; the trainer's own weights stay as they are."""
@@ -170,8 +278,34 @@ class Trainer:
             raise self._diverged(f"the loss became {loss} by step {step}", epoch)
         return loss
 
-    def _diverged(self, sign: str, epoch: int) -> PeercollabError:
-        return PeercollabError(
+    def _diverged(self, sign: str, epoch: int) -> DivergedError:
+        return DivergedError(
             f"{sign} of epoch {epoch} (stream {self.stream}, learning rate "
             f"{self.learning_rate:g}): train again with a lower --lr"
         )
+
+
+@dataclass
+class _RunningEpoch:
+    """How far an epoch has come."""
+
+    number: int
+    windows: Spans
+    batches: Sequence[Int64Array]
+    augmenting: np.random.Generator
+    dropout: TorchStream
+    loss_sum: Tensor
+    positions: int = 0
+    step: int = 0
+
+    def mean_loss(self) -> float:
+        return self.loss_sum.item() / max(self.positions, 1)
+
+
+def _copied(state: Any) -> Any:
+    """A state dict, however deep, with copies of its tensors on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {name: _copied(value) for name, value in state.items()}
+    return copy.deepcopy(state)

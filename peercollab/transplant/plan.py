@@ -1,12 +1,11 @@
-"""Who gives which layers to whom, and how much: a pure function of statistics and rule."""
+"""Who gives which layers to whom, and how much: what the coordinator decides."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from peercollab.transplant.donors import ring
-from peercollab.transplant.layers import Layer, LayerMap
-from peercollab.transplant.rules.rule import Rule
+from peercollab.transplant.exchange import Exchange
 
+# The criterion's value of each layer of a peer; empty for a rule that measures nothing.
 LayerStatistics = Mapping[str, float]
 
 
@@ -18,61 +17,95 @@ class Transfer:
     ----------
     receiver, donor
         Peers, counted from 0.
-    keep
-        For each layer that takes part, the share of its own weights that the receiver keeps.
+    shares
+        For each layer that travels, the donor's share of the receiver's new weights; what is
+        left of 1 after all donors is the receiver's own.
     """
 
     receiver: int
     donor: int
-    keep: Mapping[str, float]
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a donor: the same for all its receivers, unless one is named."""
+
+    exchange: Exchange
+    peers: tuple[int, ...]
+    donor: int
+    receiver: int | None
+    layers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TransplantPlan:
-    """All transfers of one round; every donor gives what it held before the round."""
+    """All transfers of one exchange; every donor gives what it held before.
 
-    round: int
-    transfers: tuple[Transfer, ...]
-
-
-def travelling(layer: Layer, rule: Rule) -> list[str]:
-    """Names of the layer's tensors that take part in the rule's exchange."""
-    return [name for name, shape in layer.tensors.items() if rule.travels(len(shape))]
-
-
-def make_plan(
-    round: int, rule: Rule, layers: LayerMap, statistics: Sequence[LayerStatistics]
-) -> TransplantPlan:
-    """Decide one round.
-
-    Parameters
+    Attributes
     ----------
-    round
-        Its number, from 1.
-    rule
-        Decides how much of each layer a receiver keeps.
-    layers
-        The layers that take part.
-    statistics
-        For every peer the criterion's value of each of these layers; empty mappings for a rule
-        that measures nothing.
+    exchange
+        The occasion.
+    peers
+        Who takes part with its weights, ascending.
+    receivers
+        Who mixes, ascending.
+    transfers
+        Who gives what to whom.
+    addressed
+        Whether what a donor gives depends on the receiver.
     """
-    if not rule.exchanges or len(statistics) < 2:
-        return TransplantPlan(round, ())
-    return TransplantPlan(
-        round,
-        tuple(
-            Transfer(
-                receiver,
-                donor,
-                {
-                    name: rule.keep(
-                        statistics[receiver].get(name, 0.0), statistics[donor].get(name, 0.0)
-                    )
-                    for name, layer in layers.items()
-                    if travelling(layer, rule)
-                },
-            )
-            for receiver, donor in enumerate(ring(len(statistics)))
-        ),
+
+    exchange: Exchange
+    peers: tuple[int, ...]
+    receivers: tuple[int, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    addressed: bool = False
+
+    def requests(self) -> list[Request]:
+        """What is asked of donors, each thing once."""
+        return list(dict.fromkeys(self.request(transfer) for transfer in self.transfers))
+
+    def request(self, transfer: Transfer) -> Request:
+        """What the donor of a transfer is asked for."""
+        return Request(
+            self.exchange,
+            self.peers,
+            transfer.donor,
+            transfer.receiver if self.addressed else None,
+            tuple(transfer.shares),
+        )
+
+    def received(self, receiver: int, layer: str) -> float:
+        """The share of a layer's new weights that comes from all donors together."""
+        return sum(
+            transfer.shares.get(layer, 0.0)
+            for transfer in self.transfers
+            if transfer.receiver == receiver
+        )
+
+    def of(self, receiver: int) -> "TransplantPlan":
+        """The part of the plan that one receiver must know."""
+        own = tuple(transfer for transfer in self.transfers if transfer.receiver == receiver)
+        return replace(self, receivers=(receiver,), transfers=own)
+
+
+def transfers_of(shares: Mapping[tuple[int, int], Mapping[str, float]]) -> tuple[Transfer, ...]:
+    """Transfers from shares by receiver and donor, without what is empty, in ascending order."""
+    return tuple(
+        Transfer(receiver, donor, given)
+        for (receiver, donor), layers in sorted(shares.items())
+        if (given := {name: share for name, share in layers.items() if share})
+    )
+
+
+def from_all_others(
+    receivers: Sequence[int], donors: Sequence[int], layers: Sequence[str], share: float
+) -> tuple[Transfer, ...]:
+    """Every donor gives every other peer the same share of every layer, 0 included."""
+    return tuple(
+        Transfer(receiver, donor, dict.fromkeys(layers, share))
+        for receiver in receivers
+        for donor in donors
+        if donor != receiver
     )

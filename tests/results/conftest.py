@@ -41,6 +41,8 @@ def made_up_record(
             }
             for peer in numbers
         ],
+        "failures": [],
+        "exchanges": int(exchange and peers > 1),
         "statistics": {
             str(peer): {name: 2 + i / 10 + peer / 100 for i, name in enumerate(LAYERS)}
             if exchange
@@ -51,7 +53,9 @@ def made_up_record(
             {
                 "receiver": peer,
                 "donor": (peer - 2) % peers + 1,
-                "keep": dict(zip(LAYERS, (round / 10, round / 20, peer / 10), strict=True)),
+                "shares": dict(
+                    zip(LAYERS, (1 - round / 10, 1 - round / 20, 1 - peer / 10), strict=True)
+                ),
             }
             for peer in numbers
             if exchange and peers > 1

@@ -62,8 +62,8 @@ def test_layers_that_take_no_part_are_left_out_or_left_blank(make_record: MakeRe
     records = [make_record(1), make_record(2)]
     for record in records:
         for transfer in record["transfers"]:
-            del transfer["keep"]["output"]
-    del records[1]["transfers"][0]["keep"]["blocks.0.query"]
+            del transfer["shares"]["output"]
+    del records[1]["transfers"][0]["shares"]["blocks.0.query"]
     figure = layer_plots.donor_shares(records, LAYERS)
     assert figure is not None
     shares = panel(figure, "peer 1 from 2").images[0].get_array()

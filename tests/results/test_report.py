@@ -154,9 +154,9 @@ def test_a_line_that_was_cut_off_is_left_out_and_said(
 
 
 def test_failures_are_told(make_run: MakeRun, make_record: MakeRecord) -> None:
-    record = make_record(2) | {"failures": [{"peer": 1, "what": "<died>"}]}
+    record = make_record(2) | {"failures": [{"peer": 1, "reason": "<lost>"}]}
     page = read(make_run(make_record(1), record))
-    assert 'What failed: round 2: {"peer": 1, "what": "<died>"}' in page.text
+    assert "Peers that sat a round out: round 2, peer 1: <lost>" in page.text
 
 
 def test_a_report_replaces_the_one_before(make_run: MakeRun, make_record: MakeRecord) -> None:

@@ -1,9 +1,12 @@
 """Plain averaging of receiver and donor."""
 
-from peercollab.transplant.rules.rule import Rule
+from dataclasses import dataclass
+
+from peercollab.transplant.rules.layer_rule import LayerRule
 
 
-class Average(Rule):
+@dataclass(frozen=True, kw_only=True)
+class Average(LayerRule):
     """``W_new = (W + V) / 2``, whatever the layers hold: the control that matters most."""
 
     name = "average"

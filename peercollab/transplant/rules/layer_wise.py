@@ -1,19 +1,19 @@
 """Layer-wise transplant: the layer that holds more weighs more."""
 
 import math
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from peercollab.errors import PeercollabError
-from peercollab.transplant.criteria import BINS, CRITERIA, Criterion, CriterionName, entropy
-from peercollab.transplant.rules.rule import Rule
+from peercollab.transplant.criteria import CRITERIA
+from peercollab.transplant.rules.layer_rule import LayerRule
 
 Weighting = Literal["sigmoid", "arctan"]
 
 
-@dataclass(frozen=True)
-class LayerWise(Rule):
+@dataclass(frozen=True, kw_only=True)
+class LayerWise(LayerRule):
     """``W_new = alpha * W + (1 - alpha) * V``, where alpha follows from a difference delta.
 
     delta compares the criterion of receiver and donor for the layer's weight; bias and buffers
@@ -26,29 +26,28 @@ class LayerWise(Rule):
     name = "layer-wise"
     reference = "Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022)"
 
-    criterion: CriterionName = "entropy"
     steepness: float = 30.0
     weighting: Weighting = "sigmoid"
     amplitude: float = 0.4
     slope: float = 500.0
-    bins: int = BINS
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("steepness", "slope"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise PeercollabError(f"--{name} is {value}: give 0 or more")
         if not 0 <= self.amplitude <= 1:
             raise PeercollabError(f"--amplitude is {self.amplitude}: give a number from 0 to 1")
-        if self.bins < 2:
-            raise PeercollabError(f"--bins is {self.bins}: give 2 or more")
 
     @property
-    def measure(self) -> Criterion:
-        criterion = CRITERIA[self.criterion]
-        if self.criterion == "entropy":
-            return replace(criterion, measure=partial(entropy, bins=self.bins))
-        return criterion
+    def compares(self) -> bool:
+        return True
+
+    def idle(self) -> Mapping[str, str]:
+        if self.weighting == "arctan":
+            return {**super().idle(), "steepness": "--weighting sigmoid"}
+        return {**super().idle(), **dict.fromkeys(("amplitude", "slope"), "--weighting arctan")}
 
     def keep(self, own: float, donor: float) -> float:
         delta = CRITERIA[self.criterion].difference(own, donor)

@@ -1,0 +1,68 @@
+"""What makes peers differ besides their random numbers and learning rates."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from peercollab.command_line import unless_given
+from peercollab.errors import PeercollabError
+
+Augment = Literal["none", "crop", "mask", "reorder"]
+
+
+@dataclass(frozen=True)
+class DiversityOptions:
+    """Differences between peers, besides seed and learning rate."""
+
+    dropout_spread: float = 0.0
+    """Peers' dropout goes in even steps from --dropout less this to --dropout plus this."""
+    augment: tuple[Augment, ...] = ()
+    """What each peer in turn does to training windows: crop, mask, reorder a part, or none."""
+    augment_share: Annotated[float | None, unless_given("0.2")] = None
+    """Share of each window that is cropped away, masked or reordered."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout_spread < 1:
+            raise PeercollabError(
+                f"--dropout-spread is {self.dropout_spread}: give a number from 0 up to, not "
+                "including, 1"
+            )
+        if self.augment_share is not None:
+            if not set(self.augment) - {"none"}:
+                raise PeercollabError(
+                    "--augment-share has no effect without --augment crop, mask or reorder"
+                )
+            if not 0 < self.augment_share < 1:
+                raise PeercollabError(
+                    f"--augment-share is {self.augment_share}: give a number between 0 and 1"
+                )
+
+    def dropout(self, base: float, peer: int, peers: int) -> float:
+        """The dropout of peer number `peer`, from 1; a single one has the base.
+
+        Raises
+        ------
+        PeercollabError
+            It would not lie from 0 up to, not including, 1.
+        """
+        if peers == 1 or not self.dropout_spread:
+            return base
+        own = base + self.dropout_spread * (2 * (peer - 1) / (peers - 1) - 1)
+        if not 0 <= own < 1:
+            raise PeercollabError(
+                f"--dropout-spread {self.dropout_spread:g} around --dropout {base:g} gives peer "
+                f"{peer} {own:g}: it must stay from 0 up to, not including, 1"
+            )
+        return own
+
+    def augmentation(self, peer: int) -> "Augmentation":
+        """What peer number `peer`, from 1, does to its windows."""
+        kind = self.augment[(peer - 1) % len(self.augment)] if self.augment else "none"
+        return Augmentation(kind, 0.2 if self.augment_share is None else self.augment_share)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a share of each training window, anew in every epoch."""
+
+    kind: Augment = "none"
+    share: float = 0.2

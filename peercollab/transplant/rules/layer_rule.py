@@ -1,0 +1,83 @@
+"""What the rules have in common that mix whole layers of chosen donors."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from peercollab.errors import PeercollabError
+from peercollab.transplant import donors
+from peercollab.transplant.criteria import BINS, CRITERIA, Criterion, CriterionName, entropy
+from peercollab.transplant.donors import Donors, Sources
+from peercollab.transplant.exchange import Exchange
+from peercollab.transplant.plan import LayerStatistics, Transfer, transfers_of
+from peercollab.transplant.rules.rule import Rule
+
+DONORS_BY_VALUE = ("best", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRule(Rule):
+    """Each peer receives layers from donors, chosen the same way for all rules of this kind."""
+
+    aligns = True
+
+    donors: Donors = "ring"
+    criterion: CriterionName = "entropy"
+    bins: int = BINS
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise PeercollabError(f"--bins is {self.bins}: give 2 or more")
+
+    @property
+    def compares(self) -> bool:
+        """Whether how much is kept follows from the criterion."""
+        return False
+
+    @property
+    def measure(self) -> Criterion | None:
+        if not self.compares and self.donors not in DONORS_BY_VALUE:
+            return None
+        criterion = CRITERIA[self.criterion]
+        if self.criterion == "entropy":
+            return replace(criterion, measure=partial(entropy, bins=self.bins))
+        return criterion
+
+    def idle(self) -> Mapping[str, str]:
+        if self.measure is None:
+            return dict.fromkeys(("criterion", "bins"), "--donors best or mean")
+        return {} if self.criterion == "entropy" else {"bins": "--criterion entropy"}
+
+    def keep(self, own: float, donor: float) -> float:
+        """Share of its own weights that a receiver keeps, from both sides' criterion."""
+        raise NotImplementedError
+
+    def transfers(
+        self,
+        exchange: Exchange,
+        peers: Sequence[int],
+        absent: Sequence[int],
+        layers: Sequence[str],
+        statistics: Mapping[int, LayerStatistics],
+    ) -> tuple[Transfer, ...]:
+        shares: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
+        fixed = self._fixed_sources(len(peers), exchange.draw)
+        for layer in layers:
+            values = [statistics[peer].get(layer, 0.0) for peer in peers]
+            for place, sources in enumerate(fixed or self._sources_of(values)):
+                received = sum(values[donor] * weight for donor, weight in sources.items())
+                given = 1 - self.keep(values[place], received)
+                for donor, weight in sources.items():
+                    shares[peers[place], peers[donor]][layer] = given * weight
+        return transfers_of(shares)
+
+    def _fixed_sources(self, n_peers: int, draw: int) -> Sources | None:
+        """The donors, where they are the same for every layer."""
+        if self.donors == "ring":
+            return donors.ring(n_peers)
+        return donors.random(n_peers, draw) if self.donors == "random" else None
+
+    def _sources_of(self, values: Sequence[float]) -> Sources:
+        """The donors of one layer, by its values."""
+        return donors.best(values) if self.donors == "best" else donors.mean(values)
