@@ -1,4 +1,4 @@
-"""The round, in order: train, rank, keep the best, measure, plan, transplant, record.
+"""The round, in order: train, rank, keep the best, measure, plan, transplant, settle, record.
 
 A plain class that works on any `PeerGroup`. Of the weights it sees a few numbers a layer.
 """
@@ -155,6 +155,8 @@ class Coordinator:
                 self._exchange(record, step)
         if self._transplant.rule.ranked == "after":
             self._rank(record)
+        with _timed("settle", record.seconds):
+            self._peers.settle()
         record.coordinator_bytes = self._peers.bytes_handled - handled_before
         record.best = self._best
         return record

@@ -44,6 +44,9 @@ class PeerGroup(Protocol):
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
         """Move what the plan names from donors to receivers, all at one time: one graft each."""
 
+    def settle(self) -> None:
+        """Have every peer note its state at the end of a round, to go back to if need be."""
+
     def soup(self, select: Select) -> Soup:
         """Average all peers' best states, and save the average as the kept model."""
 
@@ -89,6 +92,10 @@ class LocalPeers:
             )
             for part in map(plan.of, plan.receivers)
         ]
+
+    def settle(self) -> None:
+        for peer in self.peers:
+            peer.settle()
 
     def soup(self, select: Select) -> Soup:
         return self.peers[0].soup(select, *(peer.ingredient() for peer in self.peers))

@@ -212,6 +212,11 @@ class Peer:
             },
         )
 
+    def settle(self) -> None:
+        """Note the state at the end of a round, if it is finite, as the one to go back to."""
+        if self.trainer.is_finite():
+            self._last_finite = self.trainer.state()
+
     def ingredient(self) -> tuple[Best, LayerArrays] | None:
         """Its best ranked state, for a soup; None if it was never ranked."""
         if self._kept is None:
@@ -241,9 +246,7 @@ class Peer:
         self._seconds: dict[str, float] = {}
         self._trouble = None
         self._epoch = Epoch(math.nan, 0, self.trainer.learning_rate)
-        if self.trainer.is_finite():
-            self._last_finite = self.trainer.state()
-        else:
+        if not self.trainer.is_finite():
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
         self.trainer.begin_epoch(round)
         self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))

@@ -73,6 +73,9 @@ class RayPeers:
         ]
         return self._get(grafts, "transplant")
 
+    def settle(self) -> None:
+        self._ask_all("settle")
+
     def soup(self, select: Select) -> Soup:
         ingredients = [self._ask(peer, "ingredient") for peer in range(len(self._handles))]
         answer = self._ask(0, "soup", select, *ingredients)

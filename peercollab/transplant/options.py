@@ -194,7 +194,8 @@ class TransplantOptions:
         for name, remedy in rule.idle().items():
             if name in given:
                 raise PeercollabError(
-                    f"{_flag(name)} has no effect here: leave it out, or take {remedy}"
+                    f"{_flag(name)} has no effect with the other options: leave it out, or take "
+                    f"{remedy}"
                 )
         return rule
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peercollab.actors.peer import PeerSetup, SharedSetup
+from peercollab.actors.messages import PeerSetup, SharedSetup
 from peercollab.data.sequences import Histories
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import save_description
+from peercollab.run import with_start
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import TransplantOptions
 
@@ -44,6 +45,8 @@ def make_shared(
         model = SASRecOptions(hidden_size=16, max_length=12, dropout=0.2)
         save_description(histories.n_items, model, best)
         options = TrainingOptions(**{"epochs": 3, "batch_size": 32, "seed": 5} | training)  # type: ignore[arg-type]
-        return SharedSetup(model, options, transplant, threads=1, best=best)
+        settings = transplant.build()
+        options = with_start(options, settings.rule)
+        return SharedSetup(model, options, settings, threads=1, best=best)
 
     return make

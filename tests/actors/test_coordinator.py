@@ -1,37 +1,55 @@
 """The coordinator over peers that only say what was asked of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from peercollab.actors.coordinator import Best, Coordinator
-from peercollab.actors.peer import Graft, PeerReport
-from peercollab.errors import PeercollabError
+from peercollab.actors.coordinator import Coordinator
+from peercollab.actors.messages import Best, Graft, PeerReport, Soup
+from peercollab.errors import DivergedError, PeercollabError
+from peercollab.training.options import TrainingOptions
 from peercollab.transplant.layers import Layer, LayerMap
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
+from peercollab.transplant.rules.rule import Select
 
 LAYERS = {
     "table": Layer("table", "embedding", {"table.weight": (7, 4)}),
     "output": Layer("output", "final", {"output.weight": (7, 4), "output.bias": (7,)}),
 }
+STEPS = 10
+Script = Sequence[Sequence[float | None]]
 
 
 class ScriptedPeers:
     """Peers whose validation values are written down, round by round; None where not due."""
 
-    def __init__(self, script: Sequence[Sequence[float | None]], maps: Sequence[LayerMap]) -> None:
+    def __init__(
+        self, script: Script, maps: Sequence[LayerMap], troubles: dict[int, set[int]] | None = None
+    ) -> None:
         self.script = script
         self.maps = maps
+        self.troubles = troubles or {}
         self.asked: list[object] = []
+        self.plans: list[TransplantPlan] = []
         self.bytes_handled = 1000
 
     def layers(self) -> list[LayerMap]:
         return list(self.maps)
 
-    def train(self, round: int) -> list[PeerReport]:
-        self.asked.append("train")
+    def steps(self) -> int:
+        return STEPS
+
+    def train(self, round: int, stop: int) -> list[str | None]:
+        self.asked.append(("train", stop))
         self.bytes_handled += 7
+        ill = self.troubles.get(round, set())
+        return ["lost" if peer in ill else None for peer in range(len(self.maps))]
+
+    def rank(self, round: int) -> list[PeerReport]:
+        self.asked.append("rank")
         return [
             PeerReport(number, 1.0, 1e-3, 10, None if value is None else {"ndcg@10": value}, {})
             for number, value in enumerate(self.script[round - 1], start=1)
@@ -40,28 +58,121 @@ class ScriptedPeers:
     def save_best(self, peer: int) -> None:
         self.asked.append(("save", peer))
 
-    def statistics(self, layers: Sequence[str]) -> list[LayerStatistics]:
-        self.asked.append(("statistics", tuple(layers)))
+    def statistics(self, peers: Sequence[int], layers: Sequence[str]) -> list[LayerStatistics]:
+        self.asked.append(("statistics", tuple(peers), tuple(layers)))
         self.bytes_handled += 5
-        return [dict.fromkeys(layers, float(peer)) for peer in range(len(self.maps))]
+        return [dict.fromkeys(layers, float(peer)) for peer in peers]
 
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
         self.asked.append("transplant")
-        return [Graft(bytes=100, seconds=0.1) for _ in plan.transfers]
+        self.plans.append(plan)
+        return [Graft(bytes=100, seconds=0.1, measured={}) for _ in plan.receivers]
+
+    def settle(self) -> None:
+        self.asked.append("settle")
+
+    def soup(self, select: Select) -> Soup:
+        self.asked.append(("soup", select))
+        return Soup([Best(1, 1, 0.1)], {"ndcg@10": 0.1})
+
+
+def lead(peers: ScriptedPeers, epochs: int = 4, **options: Any) -> Coordinator:
+    training = TrainingOptions(epochs=epochs)
+    return Coordinator(peers, TransplantOptions(**options).build(), training)
 
 
 def scripted(*script: Sequence[float | None]) -> tuple[ScriptedPeers, Coordinator]:
     peers = ScriptedPeers(script, [LAYERS] * len(script[0]))
-    return peers, Coordinator(peers, TransplantOptions())
+    return peers, lead(peers)
 
 
 def test_a_round_saves_the_ranked_state_before_it_measures_and_exchanges() -> None:
     peers, coordinator = scripted([0.1, 0.3])
     record = coordinator.run_round(1)
-    assert peers.asked == ["train", ("save", 1), ("statistics", tuple(LAYERS)), "transplant"]
+    measured = ("statistics", (0, 1), tuple(LAYERS))
+    assert peers.asked == [
+        ("train", STEPS), "rank", ("save", 1), measured, "transplant", "settle",
+    ]  # fmt: skip
     assert record.best == Best(peer=2, round=1, value=0.3)
+    assert record.exchanges == 1
     assert record.bytes_moved == 200
     assert record.coordinator_bytes == 12
+
+
+def test_a_rule_of_steps_exchanges_inside_the_epoch_and_ranks_after_it() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]], [LAYERS] * 2)
+    record = lead(peers, rule="papa", exchange_every=4).run_round(1)
+    assert peers.asked == [
+        ("train", 4), "transplant", ("train", 8), "transplant", ("train", 10), "rank", ("save", 1),
+        "settle",
+    ]  # fmt: skip
+    assert record.exchanges == 2
+    assert record.bytes_moved == 400
+    assert [plan.exchange.step for plan in peers.plans] == [4, 8]
+
+
+def test_diloco_ends_every_epoch_with_an_exchange_and_ranks_what_came_of_it() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]], [LAYERS] * 2)
+    lead(peers, rule="diloco", exchange_every=6).run_round(1)
+    assert peers.asked == [
+        ("train", 6), "transplant", ("train", 10), "transplant", "rank", ("save", 1), "settle",
+    ]  # fmt: skip
+
+
+def test_outside_the_window_nothing_is_exchanged() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]] * 4, [LAYERS] * 2)
+    coordinator = lead(peers, exchange_from=0.5, exchange_until=0.75)
+    exchanged = [coordinator.run_round(round).exchanges for round in (1, 2, 3, 4)]
+    assert exchanged == [0, 1, 1, 0]
+
+
+def test_a_window_without_any_exchange_is_refused_before_training() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]], [LAYERS] * 2)
+    with pytest.raises(PeercollabError, match="no exchange lies between"):
+        lead(peers, exchange_from=0.1, exchange_until=0.2)
+
+
+def test_every_exchange_has_a_draw_of_its_own_that_the_seed_decides() -> None:
+    def draws(seed: int) -> list[int]:
+        peers = ScriptedPeers([[0.1, 0.3]] * 2, [LAYERS] * 2)
+        training = TrainingOptions(epochs=2, seed=seed)
+        transplant = TransplantOptions(rule="wash", exchange_every=5).build()
+        coordinator = Coordinator(peers, transplant, training)
+        for round in (1, 2):
+            coordinator.run_round(round)
+        return [plan.exchange.draw for plan in peers.plans]
+
+    assert len(set(draws(1))) == 4
+    assert draws(1) == draws(1)
+    assert not set(draws(1)) & set(draws(2))
+
+
+def test_the_pull_follows_the_schedule() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]] * 2, [LAYERS] * 2)
+    training = TrainingOptions(epochs=2, schedule="cosine")
+    transplant = TransplantOptions(rule="papa", exchange_every=5).build()
+    coordinator = Coordinator(peers, transplant, training)
+    for round in (1, 2):
+        coordinator.run_round(round)
+    pulls = [plan.exchange.pull for plan in peers.plans]
+    # The rate of the last step: numbers 4, 9, 14 and 19 of 20, from 0.
+    assert pulls == pytest.approx([0.904508, 0.578217, 0.206107, 0.006156], abs=1e-6)
+
+
+def test_a_peer_that_is_lost_sits_the_exchange_out_and_is_named() -> None:
+    peers = ScriptedPeers([[0.1, None, 0.2]], [LAYERS] * 3, {1: {1}})
+    record = lead(peers, rule="average", donors="best").run_round(1)
+    (plan,) = peers.plans
+    assert {(t.receiver, t.donor) for t in plan.transfers} == {(0, 2), (2, 0)}
+    assert ("statistics", (0, 2), tuple(LAYERS)) in peers.asked
+    assert record.as_json()["failures"] == [{"peer": 2, "reason": "lost"}]
+    assert list(record.as_json()["statistics"]) == ["1", "3"]
+
+
+def test_a_run_ends_when_no_peer_is_left() -> None:
+    peers = ScriptedPeers([[None, None]], [LAYERS] * 2, {1: {0, 1}})
+    with pytest.raises(DivergedError, match="lost"):
+        lead(peers).run_round(1)
 
 
 def test_only_a_better_state_replaces_the_kept_one_and_the_first_of_equals_stays() -> None:
@@ -83,14 +194,40 @@ def test_rounds_without_ranking_keep_nothing() -> None:
     assert peers.asked.count(("save", 0)) == 1
 
 
-def test_peers_of_different_layers_are_refused() -> None:
-    peers = ScriptedPeers([[0.1, 0.1]], [LAYERS, {"table": LAYERS["table"]}])
-    with pytest.raises(PeercollabError, match="differ in their layers"):
-        Coordinator(peers, TransplantOptions())
+@pytest.mark.parametrize("select", ["best", "uniform-soup", "greedy-soup"])
+def test_a_run_ends_in_what_was_selected(select: Select) -> None:
+    peers = ScriptedPeers([[0.1, 0.3]], [LAYERS] * 2)
+    coordinator = lead(peers, select=select)
+    assert coordinator.finish() is None
+    coordinator.run_round(1)
+    soup = coordinator.finish()
+    assert (soup is None) == (select == "best")
+    assert (("soup", select) in peers.asked) == (select != "best")
+
+
+def test_peers_of_different_layers_are_refused_by_the_first_difference() -> None:
+    other = {**LAYERS, "output": replace(LAYERS["output"], tensors={"output.weight": (7, 5)})}
+    peers = ScriptedPeers([[0.1, 0.1]], [LAYERS, LAYERS, other])
+    with pytest.raises(
+        PeercollabError, match="peer 1 and peer 3 differ in their layers, such as output"
+    ):
+        lead(peers)
 
 
 def test_only_layers_of_the_scope_are_measured() -> None:
     peers = ScriptedPeers([[0.1, 0.1]], [LAYERS, LAYERS])
-    record = Coordinator(peers, TransplantOptions(layers="final")).run_round(1)
-    assert ("statistics", ("output",)) in peers.asked
-    assert [list(transfer.keep) for transfer in record.plan.transfers] == [["output"]] * 2
+    record = lead(peers, layers="final", steepness=1.0).run_round(1)
+    assert ("statistics", (0, 1), ("output",)) in peers.asked
+    assert [list(t["shares"]) for t in record.as_json()["transfers"]] == [["output"]] * 2
+
+
+def test_the_record_holds_the_mean_share_over_the_exchanges() -> None:
+    peers = ScriptedPeers([[0.1, 0.3]], [LAYERS] * 2)
+    training = TrainingOptions(epochs=1, schedule="cosine")
+    transplant = TransplantOptions(rule="papa", factor=0.9, exchange_every=5).build()
+    record = Coordinator(peers, transplant, training).run_round(1).as_json()
+    shares = [0.1 * plan.exchange.pull / 2 for plan in peers.plans]
+    assert record["exchanges"] == 2
+    assert [(t["receiver"], t["donor"]) for t in record["transfers"]] == [(1, 2), (2, 1)]
+    for transfer in record["transfers"]:
+        assert transfer["shares"] == dict.fromkeys(LAYERS, pytest.approx(sum(shares) / 2))

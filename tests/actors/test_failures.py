@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
+from peercollab.actors.messages import PeerProgress, PeerSetup, SharedSetup
 from peercollab.actors.options import ExecutionOptions
-from peercollab.actors.peer import PeerProgress, PeerSetup, SharedSetup
 from peercollab.data.sequences import Histories
 from peercollab.errors import PeercollabError
 from peercollab.transplant.options import TransplantOptions
@@ -59,13 +59,13 @@ def test_an_actor_killed_in_a_round_ends_the_run_with_a_message(
     assert all(gone(process) for process in processes)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_in_our_words(
+def test_losses_that_are_not_finite_in_any_peer_stop_the_run_in_our_words(
     make_shared: MakeShared, histories: Histories
 ) -> None:
     from peercollab.actors.ray_executor import RayExecutor
 
     shared = make_shared(TransplantOptions())
-    wild = [PeerSetup(1, 1, 1e-3), PeerSetup(2, 2, 1e30)]
+    wild = [PeerSetup(1, 1, 1e30), PeerSetup(2, 2, 1e30)]
     with (
         pytest.raises(PeercollabError, match=r"the loss became .*learning rate 1e\+30.*lower --lr"),
         RayExecutor(ExecutionOptions(), wild, shared, histories) as executor,

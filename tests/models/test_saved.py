@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    save_weights(build_model(ITEMS, OPTIONS, seed=3), tmp_path)
+    save_weights(build_model(ITEMS, OPTIONS, seed=3).state_dict(), tmp_path)
     save_description(ITEMS, OPTIONS, tmp_path)
     return tmp_path
 
@@ -51,13 +51,13 @@ def test_equal_weights_give_equal_bytes(
 ) -> None:
     for _ in range(3):
         other = tmp_path_factory.mktemp("other")
-        save_weights(build_model(ITEMS, OPTIONS, seed=3), other)
+        save_weights(build_model(ITEMS, OPTIONS, seed=3).state_dict(), other)
         assert (other / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
 
 
 def test_saving_again_replaces_the_weights_and_leaves_nothing_else(folder: Path) -> None:
     newer = build_model(ITEMS, OPTIONS, seed=4)
-    save_weights(newer, folder)
+    save_weights(newer.state_dict(), folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted([WEIGHTS, DESCRIPTION])
     loaded = load_model(folder, CPU).state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in newer.state_dict().items())

@@ -11,6 +11,7 @@ import torch
 from peercollab.data.sequences import Histories
 from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
+from peercollab.training.diversity import Augment, Augmentation
 from peercollab.training.metrics import metrics_of
 from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
@@ -35,6 +36,7 @@ def trainer(
     *,
     stream: int = 1,
     learning_rate: float = 1e-3,
+    **settings: Any,
 ) -> Trainer:
     return Trainer(
         histories or walks(),
@@ -43,6 +45,7 @@ def trainer(
         stream=stream,
         learning_rate=learning_rate,
         device=torch.device("cpu"),
+        **settings,
     )
 
 
@@ -63,6 +66,83 @@ def trained(epochs: int = 1, **settings: Any) -> dict[str, torch.Tensor]:
 
 def test_the_same_streams_give_the_same_bits() -> None:
     assert equal(trained(epochs=2), trained(epochs=2))
+
+
+@pytest.mark.parametrize("stops", [(1,), (3, 4), (2, 5, 7)])
+@pytest.mark.parametrize("kind", ["none", "crop", "mask", "reorder"])
+def test_where_an_epoch_is_interrupted_makes_no_difference(
+    stops: tuple[int, ...], kind: Augment
+) -> None:
+    augmentation = Augmentation(kind, 0.3)
+    whole, parts = (trainer(augmentation=augmentation) for _ in range(2))
+    for epoch in (1, 2):
+        report = whole.train_epoch(epoch)
+        parts.begin_epoch(epoch)
+        for stop in stops:
+            parts.train_to(stop)
+            torch.rand(3)
+        assert parts.train_to(parts.steps_per_epoch) == report
+    assert equal(weights(whole), weights(parts))
+
+
+def test_a_state_is_gone_back_to_as_if_nothing_had_been() -> None:
+    own = trainer(replace(OPTIONS, ema=0.9))
+    own.train_epoch(1)
+    state = own.state()
+    outcomes = []
+    for _ in range(3):
+        own.train_epoch(2)
+        outcomes.append((weights(own), own.rank("validation")))
+        own.restore(state)
+    for outcome, ranks in outcomes[1:]:
+        assert equal(outcomes[0][0], outcome)
+        np.testing.assert_array_equal(outcomes[0][1], ranks)
+
+
+def test_importance_is_the_mean_product_of_weights_and_their_gradients() -> None:
+    # At a rate that moves nothing all gradients are those of the initial weights.
+    still = replace(MODEL, dropout=0.0)
+    own = trainer(replace(OPTIONS, batch_size=10_000), still, learning_rate=1e-30)
+    measured = trainer(
+        replace(OPTIONS, batch_size=10_000), still, learning_rate=1e-30, measure_importance=True
+    )
+    own.train_epoch(1)
+    for epoch in (1, 2):
+        measured.train_epoch(epoch)
+    means = measured.importance.means()
+    for name, weight in own.model.named_parameters():
+        assert weight.grad is not None
+        expected = (weight * weight.grad).abs().double().mean().item()
+        assert means[name].item() == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    assert not own.importance.means()
+
+
+def test_measuring_importance_changes_nothing() -> None:
+    assert equal(trained(epochs=2), trained(epochs=2, measure_importance=True))
+
+
+def test_the_moving_average_is_ranked_and_training_goes_on_without_it() -> None:
+    plain, averaged = trainer(), trainer(replace(OPTIONS, ema=0.8))
+    expected: dict[str, torch.Tensor] = {}
+    plain.begin_epoch(1)
+    for step in range(1, plain.steps_per_epoch + 1):
+        plain.train_to(step)
+        for name, now in weights(plain).items():
+            expected[name] = 0.8 * expected[name] + 0.2 * now if name in expected else now
+    averaged.train_epoch(1)
+    assert equal(weights(plain), weights(averaged))
+    for name, value in averaged.ranked.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+    assert (plain.rank("validation") != averaged.rank("validation")).any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_bad_weight_is_enough_to_be_noticed(bad: float) -> None:
+    own = trainer()
+    assert own.is_finite()
+    with torch.no_grad():
+        own.model.get_parameter("blocks.0.value.bias")[3] = bad
+    assert not own.is_finite()
 
 
 def test_what_others_do_with_torchs_generator_changes_nothing() -> None:
@@ -117,6 +197,9 @@ def test_held_out_items_are_never_trained_on() -> None:
         {"model": replace(MODEL, max_length=7)},
         {"model": replace(MODEL, blocks=1)},
         {"stream": 2},
+        {"augmentation": Augmentation("crop")},
+        {"augmentation": Augmentation("mask")},
+        {"augmentation": Augmentation("reorder")},
         {"learning_rate": 5e-4},
     ],
     ids=lambda change: next(iter(change)),

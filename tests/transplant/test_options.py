@@ -7,9 +7,8 @@ import pytest
 
 from peercollab.errors import PeercollabError
 from peercollab.transplant.options import RULE_OPTIONS, RULES, TransplantOptions, described
-from peercollab.transplant.rules.average import Average
 from peercollab.transplant.rules.layer_wise import LayerWise
-from peercollab.transplant.rules.none import NoExchange
+from peercollab.transplant.rules.own_rule import OwnRule
 from peercollab.transplant.rules.parameter_wise import ParameterWise
 from peercollab.transplant.rules.rule import Rule
 
@@ -17,18 +16,18 @@ from peercollab.transplant.rules.rule import Rule
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ({}, LayerWise("entropy", 30.0)),
-        ({"criterion": "l1-norm"}, LayerWise("l1-norm", 30.0)),
-        ({"steepness": 0.0}, LayerWise("entropy", 0.0)),
-        ({"criterion": "l2-norm"}, LayerWise("l2-norm", 30.0)),
+        ({}, LayerWise(criterion="entropy", steepness=30.0)),
+        ({"criterion": "l1-norm"}, LayerWise(criterion="l1-norm", steepness=30.0)),
+        ({"steepness": 0.0}, LayerWise(criterion="entropy", steepness=0.0)),
+        ({"criterion": "l2-norm"}, LayerWise(criterion="l2-norm", steepness=30.0)),
         ({"bins": 20}, LayerWise(bins=20)),
         (
             {"weighting": "arctan", "amplitude": 0.3, "slope": 9.0},
             LayerWise(weighting="arctan", amplitude=0.3, slope=9.0),
         ),
-        ({"rule": "parameter-wise"}, ParameterWise(50.0)),
-        ({"rule": "parameter-wise", "percent": 0.0}, ParameterWise(0.0)),
-        ({"rule": "parameter-wise", "percent": 100.0}, ParameterWise(100.0)),
+        ({"rule": "parameter-wise"}, ParameterWise(percent=50.0)),
+        ({"rule": "parameter-wise", "percent": 0.0}, ParameterWise(percent=0.0)),
+        ({"rule": "parameter-wise", "percent": 100.0}, ParameterWise(percent=100.0)),
     ],
 )
 def test_options_become_the_rules_own(given: dict[str, Any], rule: Rule) -> None:
@@ -36,14 +35,32 @@ def test_options_become_the_rules_own(given: dict[str, Any], rule: Rule) -> None
 
 
 def test_every_rule_is_built_by_its_name() -> None:
-    assert {
-        "layer-wise": LayerWise,
-        "parameter-wise": ParameterWise,
-        "average": Average,
-        "none": NoExchange,
-    } == RULES
-    assert isinstance(TransplantOptions(rule="average").build_rule(), Average)
-    assert isinstance(TransplantOptions(rule="none").build_rule(), NoExchange)
+    assert list(RULES) == [
+        "layer-wise", "parameter-wise", "average", "noise", "papa", "wash", "sparta", "diloco",
+        "none", "path/to/file.py:name",
+    ]  # fmt: skip
+    for name, kind in RULES.items():
+        if kind is not OwnRule:
+            assert type(TransplantOptions(rule=name).build_rule()) is kind
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("layerwise", "layer-wise"),
+        ("papas", "papa"),
+        ("wahs", "wash"),
+        ("parameter", "parameter-wise"),
+    ],
+)
+def test_an_unknown_rule_is_refused_with_the_nearest(wrong: str, meant: str) -> None:
+    with pytest.raises(PeercollabError, match=rf"^--rule is '{wrong}': .*did you mean {meant}\?$"):
+        TransplantOptions(rule=wrong)
+
+
+def test_the_name_in_the_help_is_no_rule_itself() -> None:
+    with pytest.raises(PeercollabError, match="take one of"):
+        TransplantOptions(rule=OwnRule.name)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +68,12 @@ def test_every_rule_is_built_by_its_name() -> None:
     [
         ({"percent": 50.0}, "--percent", "parameter-wise"),
         ({"rule": "parameter-wise", "steepness": 30.0}, "--steepness", "layer-wise"),
-        ({"rule": "parameter-wise", "criterion": "entropy"}, "--criterion", "layer-wise"),
+        ({"rule": "papa", "criterion": "entropy"}, "--criterion", "layer-wise"),
+        ({"rule": "wash", "donors": "best"}, "--donors", "average"),
+        ({"share": 0.1}, "--share", "wash or sparta"),
+        ({"rule": "sparta", "factor": 0.9}, "--factor", "papa"),
+        ({"rule": "papa", "outer_lr": 0.9}, "--outer-lr", "diloco"),
+        ({"noise_period": 3}, "--noise-period", "noise"),
         ({"rule": "average", "steepness": 0.0}, "--steepness", "layer-wise"),
         ({"rule": "average", "percent": 0.0}, "--percent", "parameter-wise"),
         ({"rule": "none", "criterion": "l1-norm"}, "--criterion", "layer-wise"),
@@ -66,13 +88,20 @@ def test_an_option_the_rule_does_not_have_is_refused_by_name(
     assert message.startswith(
         f"{option} has no effect with --rule {given.get('rule', 'layer-wise')}"
     )
-    assert f"--rule {owner}" in message.split(":", 1)[1]
+    assert owner in message.split("take --rule ", 1)[1]
 
 
 @pytest.mark.parametrize(
     ("given", "option", "remedy"),
     [
         ({"bins": 20, "criterion": "l1-norm"}, "--bins", "--criterion entropy"),
+        ({"rule": "average", "criterion": "l1-norm"}, "--criterion", "--donors best or mean"),
+        ({"rule": "parameter-wise", "bins": 5}, "--bins", "--donors best or mean"),
+        (
+            {"rule": "average", "donors": "best", "criterion": "l2-norm", "bins": 5},
+            "--bins",
+            "--criterion entropy",
+        ),
         ({"slope": 9.0}, "--slope", "--weighting arctan"),
         ({"amplitude": 0.2}, "--amplitude", "--weighting arctan"),
         ({"steepness": 3.0, "weighting": "arctan"}, "--steepness", "--weighting sigmoid"),
@@ -102,13 +131,74 @@ def test_a_description_names_the_rule_its_options_and_its_source(rule: type[Rule
     assert head == rule.name
     assert rest[-1] == f"  source: {rule.reference}"
     options = [line for line in rest if line.startswith("  options: ")]
-    own = {name for name in RULE_OPTIONS if hasattr(rule, name)}
+    own = {name.replace("_", "-") for name in RULE_OPTIONS if hasattr(rule, name)}
     assert {word[2:] for line in options for word in line.split() if word[:2] == "--"} == own
 
 
-def test_layers_are_refused_where_nothing_is_exchanged() -> None:
-    with pytest.raises(PeercollabError, match=r"^--layers has no effect with --rule none"):
-        TransplantOptions(rule="none", layers="all")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layers": "all"},
+        {"moments": "reset"},
+        {"exchange_every": 3},
+        {"exchange_from": 0.1},
+        {"exchange_until": 0.9},
+        {"align": True},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_what_concerns_exchanges_is_refused_where_nothing_is_exchanged(given: Any) -> None:
+    flag = "--" + next(iter(given)).replace("_", "-")
+    with pytest.raises(PeercollabError, match=rf"^{flag} has no effect with --rule none"):
+        TransplantOptions(rule="none", **given)
+
+
+@pytest.mark.parametrize("rule", ["noise", "wash", "sparta", "diloco"])
+def test_units_are_aligned_only_where_whole_layers_are_mixed(rule: str) -> None:
+    with pytest.raises(PeercollabError, match=r"^--align has no effect"):
+        TransplantOptions(rule=rule, align=True)
+
+
+def test_moments_travel_only_with_weights_that_do() -> None:
+    with pytest.raises(PeercollabError, match=r"^--moments transplant is not possible .* noise"):
+        TransplantOptions(rule="noise", moments="transplant")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"exchange_every": 0}, "--exchange-every is 0: give 1 or more steps, or epoch"),
+        ({"exchange_every": -5}, "--exchange-every is -5"),
+        ({"exchange_from": -0.1}, "--exchange-from is -0.1: give a share"),
+        ({"exchange_until": 1.5}, "--exchange-until is 1.5: give a share"),
+        ({"exchange_until": math.nan}, "--exchange-until is nan: give a share"),
+        ({"exchange_from": 0.6, "exchange_until": 0.5}, "--exchange-from 0.6 is after"),
+        ({"rule": "papa", "factor": 1.1}, "--factor is 1.1"),
+        ({"rule": "wash", "share": 0.0}, "--share is 0.0"),
+        ({"rule": "sparta", "share": 1.01}, "--share is 1.01"),
+        ({"rule": "diloco", "outer_lr": 0.0}, "--outer-lr is 0.0"),
+        ({"rule": "diloco", "outer_momentum": 1.0}, "--outer-momentum is 1.0"),
+        ({"rule": "noise", "noise_rate": -1.0}, "--noise-rate is -1.0"),
+        ({"rule": "noise", "noise_period": 0}, "--noise-period is 0"),
+        ({"rule": "noise", "percent": 101.0}, "--percent is 101"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_values_are_refused_by_name(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PeercollabError) as caught:
+        TransplantOptions(**given)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_rule_brings_its_own_habits_and_options_come_before_them() -> None:
+    papa, diloco = TransplantOptions(rule="papa").build(), TransplantOptions(rule="diloco").build()
+    assert (papa.every, papa.select, papa.rule.shared_start) == (10, "greedy-soup", False)
+    assert (diloco.every, diloco.select, diloco.rule.shared_start) == (500, "best", True)
+    other = TransplantOptions(rule="papa", exchange_every="epoch", select="best").build()
+    assert (other.every, other.select) == ("epoch", "best")
+    published = TransplantOptions().build()
+    assert (published.every, published.select, published.moments) == ("epoch", "best", "keep")
+    assert published.rule.ranked == "before"
 
 
 @pytest.mark.parametrize("percent", [120.0, -0.1, 100.1, math.nan, math.inf, -math.inf])

@@ -1,60 +1,92 @@
-"""The plan of a round is a pure function of statistics."""
+"""The plan of an exchange is a pure function of statistics, rule and occasion."""
 
 import copy
+from collections import defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peercollab.transplant.donors import ring
+from peercollab.transplant.donors import Donors
+from peercollab.transplant.exchange import Exchange
 from peercollab.transplant.layers import Layer, LayerMap
-from peercollab.transplant.plan import Transfer, TransplantPlan, make_plan, travelling
+from peercollab.transplant.plan import Transfer, TransplantPlan
 from peercollab.transplant.rules.average import Average
+from peercollab.transplant.rules.diloco import DiLoCo
+from peercollab.transplant.rules.layer_rule import LayerRule
 from peercollab.transplant.rules.layer_wise import LayerWise
+from peercollab.transplant.rules.noise import Noise
 from peercollab.transplant.rules.none import NoExchange
+from peercollab.transplant.rules.papa import Papa
 from peercollab.transplant.rules.parameter_wise import ParameterWise
-from peercollab.transplant.rules.rule import Rule
+from peercollab.transplant.rules.rule import Rule, make_plan, travelling
+from peercollab.transplant.rules.sparta import Sparta
+from peercollab.transplant.rules.wash import Wash
 
 LAYERS: LayerMap = {
     "items": Layer("items", "embedding", {"items.weight": (7, 4)}),
     "linear": Layer("linear", "middle", {"linear.weight": (4, 4), "linear.bias": (4,)}),
     "norm": Layer("norm", "middle", {"norm.weight": (4,), "norm.bias": (4,)}),
 }
-EXCHANGING = [LayerWise(), LayerWise("l1-norm", 2.0), ParameterWise(30), Average()]
+NOW = Exchange(round=7, step=3, draw=11)
+PAIRWISE = [
+    LayerWise(),
+    LayerWise(criterion="l1-norm", steepness=2.0),
+    ParameterWise(percent=30),
+    Average(),
+]
+FROM_ALL = [Papa(), DiLoCo(), Wash(), Sparta()]
+DONORS: list[Donors] = ["ring", "best", "random", "mean"]
 
 
-def statistics_of(peers: int) -> list[dict[str, float]]:
-    return [
-        {name: 0.3 * peer + 0.01 * at for at, name in enumerate(LAYERS)} for peer in range(peers)
-    ]
+def statistics_of(peers: int) -> dict[int, dict[str, float]]:
+    return {
+        peer: {name: 0.3 * peer + 0.01 * at for at, name in enumerate(LAYERS)}
+        for peer in range(peers)
+    }
 
 
-@pytest.mark.parametrize(
-    ("peers", "donors"),
-    [(1, [0]), (2, [1, 0]), (3, [2, 0, 1]), (4, [3, 0, 1, 2]), (5, [4, 0, 1, 2, 3])],
-)
-def test_ring_gives_from_each_peer_to_the_next(peers: int, donors: list[int]) -> None:
-    assert ring(peers) == donors
+def received(plan: TransplantPlan) -> dict[int, dict[str, float]]:
+    """By receiver and layer, the share that comes from all donors."""
+    sums: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for transfer in plan.transfers:
+        for layer, share in transfer.shares.items():
+            sums[transfer.receiver][layer] += share
+    return sums
 
 
-@pytest.mark.parametrize("rule", EXCHANGING, ids=repr)
+@pytest.mark.parametrize("rule", PAIRWISE, ids=repr)
 @pytest.mark.parametrize("peers", [2, 3, 4, 5])
-def test_every_peer_gives_once_and_receives_once(peers: int, rule: Rule) -> None:
-    plan = make_plan(7, rule, LAYERS, statistics_of(peers))
-    assert plan.round == 7
-    assert sorted(transfer.receiver for transfer in plan.transfers) == list(range(peers))
-    assert sorted(transfer.donor for transfer in plan.transfers) == list(range(peers))
+def test_in_a_ring_every_peer_gives_once_and_receives_once(peers: int, rule: Rule) -> None:
+    plan = make_plan(NOW, rule, LAYERS, statistics_of(peers))
+    assert plan.exchange == NOW
+    assert plan.receivers == plan.peers == tuple(range(peers))
+    assert [transfer.receiver for transfer in plan.transfers] == list(range(peers))
     for transfer in plan.transfers:
         assert transfer.donor == (transfer.receiver - 1) % peers != transfer.receiver
 
 
-@pytest.mark.parametrize("rule", EXCHANGING, ids=repr)
+@pytest.mark.parametrize("rule", FROM_ALL, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("peers", [2, 3, 5])
+def test_rules_of_the_whole_group_give_from_each_to_each(peers: int, rule: Rule) -> None:
+    plan = make_plan(NOW, rule, LAYERS, statistics_of(peers))
+    pairs = {(transfer.receiver, transfer.donor) for transfer in plan.transfers}
+    assert pairs == {(i, j) for i in range(peers) for j in range(peers) if i != j}
+    assert all(list(transfer.shares) == list(LAYERS) for transfer in plan.transfers)
+    for shares in received(plan).values():
+        assert all(0 < share < 1 for share in shares.values())
+
+
+@pytest.mark.parametrize("rule", [*PAIRWISE, *FROM_ALL], ids=repr)
 def test_a_single_peer_receives_nothing(rule: Rule) -> None:
-    assert make_plan(1, rule, LAYERS, statistics_of(1)) == TransplantPlan(1, ())
+    assert make_plan(NOW, rule, LAYERS, statistics_of(1)) == TransplantPlan(NOW, (0,))
 
 
-def test_none_plans_nothing() -> None:
-    assert make_plan(3, NoExchange(), LAYERS, [{}, {}, {}]) == TransplantPlan(3, ())
+def test_none_plans_nothing_and_noise_plans_no_transfer() -> None:
+    empty = {peer: {} for peer in range(3)}
+    assert make_plan(NOW, NoExchange(), LAYERS, empty) == TransplantPlan(NOW, (0, 1, 2))
+    assert make_plan(NOW, Noise(), LAYERS, empty) == TransplantPlan(NOW, (0, 1, 2), (0, 1, 2))
+    assert make_plan(NOW, Noise(), LAYERS, {0: {}}).receivers == (0,)
 
 
 @given(
@@ -63,52 +95,154 @@ def test_none_plans_nothing() -> None:
     )
 )
 def test_shares_come_from_what_receiver_and_donor_held_before_the_round(
-    statistics: list[dict[str, float]],
+    values: list[dict[str, float]],
 ) -> None:
     # Simultaneous exchange: no transfer sees what another has changed.
-    rule = LayerWise("entropy", 30.0)
-    for transfer in make_plan(1, rule, LAYERS, statistics).transfers:
+    rule = LayerWise()
+    statistics = dict(enumerate(values))
+    for transfer in make_plan(NOW, rule, LAYERS, statistics).transfers:
         own, donor = statistics[transfer.receiver], statistics[transfer.donor]
-        assert transfer.keep == {name: rule.keep(own[name], donor[name]) for name in LAYERS}
+        shares = {name: 1 - rule.keep(own[name], donor[name]) for name in LAYERS}
+        assert transfer.shares == {name: share for name, share in shares.items() if share}
 
 
 def test_with_two_peers_the_shares_mirror_each_other() -> None:
-    first, second = make_plan(1, LayerWise(), LAYERS, statistics_of(2)).transfers
+    first, second = make_plan(NOW, LayerWise(), LAYERS, statistics_of(2)).transfers
     for name in LAYERS:
-        assert first.keep[name] + second.keep[name] == pytest.approx(1.0, abs=1e-15)
-        assert first.keep[name] < 0.5 < second.keep[name]
+        assert first.shares[name] + second.shares[name] == pytest.approx(1.0, abs=1e-15)
+        assert second.shares[name] < 0.5 < first.shares[name]
 
 
-@pytest.mark.parametrize("rule", EXCHANGING, ids=repr)
-def test_planning_is_pure(rule: Rule) -> None:
-    statistics = statistics_of(3)
+@pytest.mark.parametrize("rule", [*PAIRWISE, *FROM_ALL], ids=repr)
+def test_planning_is_pure_and_blind_to_the_order_of_answers(rule: Rule) -> None:
+    statistics = statistics_of(4)
     before = copy.deepcopy(statistics)
-    first = make_plan(2, rule, LAYERS, statistics)
-    assert make_plan(2, rule, LAYERS, statistics) == first
+    first = make_plan(NOW, rule, LAYERS, statistics)
+    assert make_plan(NOW, rule, LAYERS, statistics) == first
+    assert make_plan(NOW, rule, LAYERS, dict(reversed(statistics.items()))) == first
     assert statistics == before
 
 
 def test_a_rule_that_measures_nothing_needs_no_statistics() -> None:
-    for rule, keep in ((Average(), 0.5), (ParameterWise(40), 0.6)):
-        for transfer in make_plan(1, rule, LAYERS, [{}, {}]).transfers:
-            assert all(share == pytest.approx(keep) for share in transfer.keep.values())
+    for rule, share in ((Average(), 0.5), (ParameterWise(percent=40), 0.4)):
+        for transfer in make_plan(NOW, rule, LAYERS, {0: {}, 1: {}}).transfers:
+            assert all(given == pytest.approx(share) for given in transfer.shares.values())
 
 
 def test_only_the_layers_that_take_part_are_planned() -> None:
     chosen = {"linear": LAYERS["linear"]}
-    plan = make_plan(1, Average(), chosen, [{}, {}])
+    plan = make_plan(NOW, Average(), chosen, {0: {}, 1: {}})
     assert plan.transfers == (Transfer(0, 1, {"linear": 0.5}), Transfer(1, 0, {"linear": 0.5}))
 
 
 def test_parameter_wise_plans_no_layer_without_a_matrix() -> None:
-    for transfer in make_plan(1, ParameterWise(50), LAYERS, [{}, {}]).transfers:
-        assert set(transfer.keep) == {"items", "linear"}
-    assert travelling(LAYERS["linear"], ParameterWise(50)) == ["linear.weight"]
-    assert travelling(LAYERS["norm"], ParameterWise(50)) == []
+    rule = ParameterWise()
+    for transfer in make_plan(NOW, rule, LAYERS, {0: {}, 1: {}}).transfers:
+        assert set(transfer.shares) == {"items", "linear"}
+    assert travelling(LAYERS["linear"], rule) == ["linear.weight"]
+    assert travelling(LAYERS["norm"], rule) == []
     assert travelling(LAYERS["norm"], LayerWise()) == ["norm.weight", "norm.bias"]
 
 
-def test_parameter_wise_with_percent_0_plans_no_layer() -> None:
-    plan = make_plan(1, ParameterWise(0), LAYERS, [{}, {}])
-    assert all(not transfer.keep for transfer in plan.transfers)
-    assert all(travelling(layer, ParameterWise(0)) == [] for layer in LAYERS.values())
+@pytest.mark.parametrize(
+    "rule", [ParameterWise(percent=0), Papa(factor=1)], ids=lambda rule: rule.name
+)
+def test_what_is_not_taken_is_not_planned(rule: Rule) -> None:
+    plan = make_plan(NOW, rule, LAYERS, {0: {}, 1: {}})
+    assert plan.transfers == ()
+    assert plan.receivers == ()
+
+
+def test_a_layer_of_which_a_peer_keeps_all_does_not_travel() -> None:
+    statistics = {0: dict.fromkeys(LAYERS, 9.0), 1: dict.fromkeys(LAYERS, 0.0)}
+    (transfer,) = make_plan(NOW, LayerWise(), LAYERS, statistics).transfers
+    assert (transfer.receiver, transfer.donor) == (1, 0)
+    assert transfer.shares == dict.fromkeys(LAYERS, 1.0)
+
+
+@pytest.mark.parametrize("kind", DONORS)
+@pytest.mark.parametrize("rule", [LayerWise, Average, ParameterWise])
+def test_with_two_peers_all_donors_are_the_same(rule: type[LayerRule], kind: Donors) -> None:
+    statistics = statistics_of(2)
+    ring = make_plan(NOW, rule(), LAYERS, statistics)
+    assert make_plan(NOW, rule(donors=kind), LAYERS, statistics) == ring
+
+
+def test_the_best_donor_of_a_layer_has_its_highest_value_among_the_others() -> None:
+    statistics = {
+        0: {"items": 1.0, "linear": 5.0, "norm": 2.0},
+        1: {"items": 3.0, "linear": 5.0, "norm": 2.0},
+        2: {"items": 2.0, "linear": 4.0, "norm": 9.0},
+    }
+    plan = make_plan(NOW, Average(donors="best"), LAYERS, statistics)
+    donors = {
+        (transfer.receiver, layer): transfer.donor
+        for transfer in plan.transfers
+        for layer in transfer.shares
+    }
+    assert donors == {
+        (0, "items"): 1, (1, "items"): 2, (2, "items"): 1,
+        (0, "linear"): 1, (1, "linear"): 0, (2, "linear"): 0,
+        (0, "norm"): 2, (1, "norm"): 2, (2, "norm"): 0,
+    }  # fmt: skip
+
+
+def test_random_donors_are_a_derangement_that_the_draw_decides() -> None:
+    seen = set()
+    for draw in range(200):
+        plan = make_plan(Exchange(1, 1, draw), Average(donors="random"), LAYERS, statistics_of(4))
+        donors = tuple(transfer.donor for transfer in plan.transfers)
+        assert sorted(donors) == [0, 1, 2, 3]
+        assert all(receiver != donor for receiver, donor in enumerate(donors))
+        seen.add(donors)
+    # Four things have nine derangements.
+    assert len(seen) == 9
+
+
+def test_the_mean_weighs_all_others_by_their_value() -> None:
+    statistics = {0: {"items": 1.0}, 1: {"items": 2.0}, 2: {"items": 6.0}, 3: {"items": 0.0}}
+    plan = make_plan(NOW, Average(donors="mean"), {"items": LAYERS["items"]}, statistics)
+    to_first = {t.donor: t.shares["items"] for t in plan.transfers if t.receiver == 0}
+    assert to_first == pytest.approx({1: 0.5 * 2 / 8, 2: 0.5 * 6 / 8})
+    nothing = {peer: {"items": 0.0} for peer in range(3)}
+    plan = make_plan(NOW, Average(donors="mean"), {"items": LAYERS["items"]}, nothing)
+    assert [t.shares["items"] for t in plan.transfers] == [0.25] * 6
+
+
+def test_the_mean_is_compared_as_the_mixture_that_it_is() -> None:
+    statistics = {0: {"items": 1.0}, 1: {"items": 2.0}, 2: {"items": 1.0}}
+    rule = LayerWise(donors="mean", steepness=3)
+    plan = make_plan(NOW, rule, {"items": LAYERS["items"]}, statistics)
+    mixture = 2.0 * (2 / 3) + 1.0 * (1 / 3)
+    assert received(plan)[0]["items"] == pytest.approx(1 - rule.keep(1.0, mixture))
+
+
+@pytest.mark.parametrize("rule", [*PAIRWISE, *FROM_ALL], ids=repr)
+@pytest.mark.parametrize("kind", DONORS)
+def test_a_peer_that_sits_out_neither_gives_nor_takes(rule: Rule, kind: Donors) -> None:
+    if isinstance(rule, LayerRule):
+        rule = type(rule)(donors=kind)
+    statistics = statistics_of(4)
+    del statistics[1]
+    plan = make_plan(NOW, rule, LAYERS, statistics, absent=[1])
+    assert plan.peers == (0, 2, 3)
+    assert all(transfer.donor != 1 for transfer in plan.transfers)
+    to_absent = [transfer for transfer in plan.transfers if transfer.receiver == 1]
+    # DiLoCo's has to know how the others moved, of which it takes nothing.
+    assert bool(to_absent) == rule.remembers
+    assert all(share == 0 for transfer in to_absent for share in transfer.shares.values())
+    alone = {0: statistics[0]}
+    assert make_plan(NOW, rule, LAYERS, alone, absent=[1, 2, 3]).transfers == ()
+
+
+def test_a_donor_is_asked_once_for_what_all_its_receivers_get_alike() -> None:
+    statistics = statistics_of(4)
+    assert len(make_plan(NOW, Papa(), LAYERS, statistics).requests()) == 4
+    assert len(make_plan(NOW, Wash(), LAYERS, statistics).requests()) == 12
+
+
+def test_the_pull_of_papa_shrinks_with_the_learning_rate() -> None:
+    for pull in (1.0, 0.25):
+        plan = make_plan(Exchange(1, 1, 0, pull), Papa(factor=0.9), LAYERS, statistics_of(4))
+        shares = [share for transfer in plan.transfers for share in transfer.shares.values()]
+        assert shares == [pytest.approx(0.1 * pull / 4)] * len(shares)
