@@ -57,14 +57,15 @@ def _in_a_line(panel: str) -> str:
         return _not_a_choice(choice[2], choice[1], choice[3])
     # Of an option that may be left out, tyro tells how each of its types failed.
     if choice := re.search(r"parsing (--\S+): .*\['(.*)'\] does not match choices \((.*)\)", said):
-        return _not_a_choice(choice[1], choice[2], choice[3])
+        return _not_a_choice(choice[1], choice[2], choice[3], number="<class 'int'>" in said)
     said, _, _ = said.partition(". Got errors:")
     return f"{said}{_nearest_name(said, ' '.join(sections[1:]))} (see peercollab --help)"
 
 
-def _not_a_choice(option: str, wrong: str, listed: str) -> str:
+def _not_a_choice(option: str, wrong: str, listed: str, *, number: bool = False) -> str:
     choices = sorted(set(re.findall(r"'(.*?)'", listed)) - {"None"})
-    return f"{option} is {wrong!r}: take one of {', '.join(choices)}{did_you_mean(wrong, choices)}"
+    names = ["a number", *choices] if number else choices
+    return f"{option} is {wrong!r}: take one of {', '.join(names)}{did_you_mean(wrong, choices)}"
 
 
 def _nearest_name(said: str, rest: str) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from peercollab.cli import main
+from peercollab.transplant.options import RULES
 
 SMALL = "--executor local --epochs 2 --hidden-size 8 --blocks 1 --max-length 10 --batch-size 16"
 
@@ -142,6 +143,28 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--weighting arctan",
         "--weighting arctan --amplitude 0.9",
         "--weighting arctan --slope 5",
+        "--rule noise",
+        "--rule papa",
+        "--rule papa --select best",
+        "--rule papa --factor 0.9",
+        "--rule wash",
+        "--rule sparta",
+        "--rule diloco",
+        "--peers 3 --donors best",
+        "--criterion importance",
+        "--exchange-every 3",
+        "--exchange-from 0.9",
+        "--exchange-until 0.6",
+        "--moments transplant",
+        "--moments reset",
+        "--align",
+        "--select uniform-soup",
+        "--select greedy-soup --init shared --lr 0.01",
+        "--ema 0.9",
+        "--dropout-spread 0.1",
+        "--augment crop",
+        "--augment mask",
+        "--augment none reorder",
         "--min-interactions 7",
         "--min-interactions 7 --filter-once",
         "--item-column time --time-column time --min-interactions 1",
@@ -151,6 +174,131 @@ def test_every_option_changes_the_outcome(
     option: str, log: Path, plain: Path, tmp_path: Path
 ) -> None:
     assert outcome(run(log, tmp_path / "run", option)) != outcome(plain)
+
+
+@pytest.mark.parametrize(
+    ("option", "base"),
+    [
+        ("--augment crop --augment-share 0.4", "--augment crop"),
+        ("--augment mask --augment-share 0.4", "--augment mask"),
+        ("--augment reorder --augment-share 0.9", "--augment reorder"),
+        ("--ema 0.9", "--ema 0.5"),
+        ("--rule diloco --layers final", "--rule diloco"),
+        ("--rule wash --select best", "--rule wash"),
+        ("--rule wash --init own", "--rule wash"),
+        ("--rule papa --schedule cosine --factor 0.5", "--rule papa --factor 0.5"),
+    ],
+)
+def test_an_option_of_an_option_changes_the_outcome(
+    option: str, base: str, log: Path, tmp_path: Path
+) -> None:
+    assert outcome(run(log, tmp_path / "one", option)) != outcome(run(log, tmp_path / "two", base))
+
+
+def test_a_soup_says_what_is_in_it(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run", "--peers 3 --rule wash --lr 0.01")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["selected"]["select"] == "uniform-soup"
+    assert {best["peer"] for best in metrics["selected"]["ingredients"]} == {1, 2, 3}
+    assert metrics["selected"]["ndcg@10"] == metrics["validation"]["ndcg@10"]
+    frame = pd.read_parquet(folder / "per_user.parquet")
+    for split in ("validation", "test"):
+        ranks = frame.loc[frame["split"] == split, "rank"]
+        assert (ranks.fillna(99) <= 10).mean() == pytest.approx(metrics[split]["hr@10"])
+    report = (folder / "report.html").read_text()
+    assert "a uniform-soup, the average of peer" in report
+
+
+def test_what_a_rule_brings_along_is_written_down(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run", "--rule diloco --select greedy-soup")
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert settings == {
+        "init": "shared",
+        "exchange_every": 500,
+        "ranked": "after",
+        "moments": "keep",
+        "select": "greedy-soup",
+    }
+
+
+def test_a_rule_of_ones_own_runs_and_is_stored(log: Path, plain: Path, tmp_path: Path) -> None:
+    source = "def swap(own, donor, keep):\n    return donor\n"
+    (tmp_path / "rules.py").write_text(source)
+    folder = run(log, tmp_path / "run", f"--rule {tmp_path / 'rules.py'}:swap")
+    assert outcome(folder) != outcome(plain)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"]["source"] == source
+    for line in (folder / "rounds.jsonl").read_text().splitlines():
+        for transfer in json.loads(line)["transfers"]:
+            # All was taken, whatever layer-wise would have proposed.
+            assert list(transfer["shares"].values()) == [pytest.approx(1.0)] * len(config["layers"])
+
+
+def test_a_rule_of_ones_own_that_goes_wrong_leaves_no_folder(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules.py").write_text("def cut(own, donor, keep):\n    return own[:2]\n")
+    command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *SMALL.split()]
+    assert main([*command, "--rule", f"{tmp_path / 'rules.py'}:cut"]) == 2
+    error = capsys.readouterr().err
+    assert "gave shape (2, 8) for item_embedding.weight, which has (40, 8)" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from peercollab.actors.messages import PeerSetup
+    from peercollab.actors.options import ExecutionOptions
+    from peercollab.models.sasrec import SASRecOptions
+    from peercollab.results.report import write_report
+    from peercollab.run import TrainOptions, train
+    from peercollab.training.options import TrainingOptions
+
+    options = TrainOptions(
+        out=tmp_path / "run",
+        data=str(log),
+        model=SASRecOptions(hidden_size=8, max_length=10),
+        training=TrainingOptions(epochs=2),
+        execution=ExecutionOptions(executor="local"),
+    )
+    result = train(options, peers=[PeerSetup(1, 1, 1e-3), PeerSetup(2, 2, 1e30)])
+    assert "peer 2 sat round 1 out: " in capsys.readouterr().out
+    assert [r["failures"][0]["peer"] for r in result.rounds] == [2, 2]
+    assert result.metrics["selected"]["peer"] == 1
+    assert "Peers that sat a round out" in write_report(result.folder).read_text()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "rule", ["layer-wise", "parameter-wise", "average", "noise", "papa", "wash", "sparta", "diloco"]
+)
+def test_every_rule_changes_the_weights_of_a_short_run(
+    rule: str, real_data: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from peercollab.actors.options import ExecutionOptions
+    from peercollab.models.sasrec import SASRecOptions
+    from peercollab.run import TrainOptions, train
+    from peercollab.training.options import TrainingOptions
+    from peercollab.transplant.options import TransplantOptions
+
+    transplant = TransplantOptions(rule=rule)
+    init = "shared" if transplant.build_rule().shared_start else "own"
+    # The last round is compared: whatever an exchange changes shows in the losses after it.
+    options = TrainOptions(
+        out=tmp_path / "with",
+        data=str(real_data / "ml-100k.inter"),
+        model=SASRecOptions(hidden_size=8, blocks=1, max_length=20),
+        training=TrainingOptions(epochs=2, init=init),  # type: ignore[arg-type]
+        transplant=transplant,
+        execution=ExecutionOptions(executor="local"),
+    )
+    apart = replace(options, out=tmp_path / "without", transplant=TransplantOptions(rule="none"))
+    one, other = (train(of).rounds[-1]["peers"] for of in (options, apart))
+    assert all(own["loss"] != its["loss"] for own, its in zip(one, other, strict=True))
 
 
 def test_filtering_once_differs_from_filtering_until_stable(log: Path, tmp_path: Path) -> None:
@@ -195,7 +343,7 @@ def test_a_failed_run_leaves_no_folder(
 def test_rules_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules"]) == 0
     said = capsys.readouterr().out
-    for rule in ("layer-wise", "parameter-wise", "average", "none"):
+    for rule in RULES:
         assert f"{rule}\n" in said
     assert "--steepness 30.0" in said
 

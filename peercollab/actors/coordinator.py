@@ -73,7 +73,10 @@ class RoundRecord:
         """The record as it stands in ``rounds.jsonl``, where peers are counted from 1."""
         return {
             "round": self.round,
-            "peers": [asdict(report) for report in self.peers],
+            "peers": [
+                {name: value for name, value in asdict(report).items() if name != "trouble"}
+                for report in self.peers
+            ],
             "failures": [
                 {"peer": peer + 1, "reason": reason} for peer, reason in self.troubles.items()
             ],
@@ -169,15 +172,13 @@ class Coordinator:
 
     def _train(self, record: RoundRecord, step: int) -> None:
         with _timed("train", record.seconds):
-            answers = self._peers.train(record.round, step)
-        record.troubles = {peer: why for peer, why in enumerate(answers) if why is not None}
-        if len(record.troubles) == len(answers):
-            raise DivergedError(answers[0])
+            self._note(record, self._peers.train(record.round, step))
 
     def _rank(self, record: RoundRecord) -> None:
         """Rank, and save the ranked state if none was better."""
         with _timed("rank", record.seconds):
             record.peers = self._peers.rank(record.round)
+        self._note(record, [report.trouble for report in record.peers])
         with _timed("save", record.seconds):
             chosen = None
             for peer, report in enumerate(record.peers):
@@ -188,6 +189,12 @@ class Coordinator:
                     self._best, chosen = Best(report.peer, record.round, value), peer
             if chosen is not None:
                 self._peers.save_best(chosen)
+
+    def _note(self, record: RoundRecord, troubles: Sequence[str | None]) -> None:
+        """Note who sits the round out, and end the run if all do."""
+        record.troubles = {peer: why for peer, why in enumerate(troubles) if why is not None}
+        if len(record.troubles) == len(troubles):
+            raise DivergedError(troubles[0])
 
     def _exchange(self, record: RoundRecord, step: int) -> None:
         """Measure, plan and transplant, among the peers that are well."""

@@ -71,6 +71,8 @@ class PeerReport:
         None and 0 of a peer that sits the round out.
     seconds
         What training and ranking took.
+    trouble
+        Why it sits the round out, if it does.
     """
 
     peer: int
@@ -79,6 +81,7 @@ class PeerReport:
     positions: int
     validation: dict[str, float] | None
     seconds: dict[str, float]
+    trouble: str | None = None
 
 
 @dataclass(frozen=True)

@@ -127,13 +127,19 @@ class Peer:
         return self._trouble
 
     def rank(self, round: int) -> PeerReport:
-        """Rank validation where it is due, and say what the round came to."""
+        """Rank validation where it is due, and say what the round came to.
+
+        Weights can be finite and yet so large that no score is: then, too, it sits the round out.
+        """
         validation = None
         if self._trouble is None and self._validates(round):
             with self._timed("rank"):
                 self._tell_phase("rank")
-                validation = metrics_of(self.trainer.rank("validation"))
-                self._keep_own_best(Best(self.number, round, validation[SELECTION_METRIC]))
+                try:
+                    validation = metrics_of(self.trainer.rank("validation"))
+                    self._keep_own_best(Best(self.number, round, validation[SELECTION_METRIC]))
+                except DivergedError as error:
+                    self._sit_out(str(error))
             self._tell_phase("exchange")
         return PeerReport(
             self.number,
@@ -142,6 +148,7 @@ class Peer:
             0 if self._trouble else self._epoch.positions,
             validation,
             dict(self._seconds),
+            self._trouble,
         )
 
     def save_best(self) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -59,7 +60,11 @@ def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure 
     height = 0.9 + n_rows * (0.5 + 0.19 * max(len(names), 5))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    largest = max(share for _, transfer in transfers for share in transfer["shares"].values())
+    totals: Counter[tuple[int, int, str]] = Counter()
+    for round, transfer in transfers:
+        for name, share in transfer["shares"].items():
+            totals[transfer["receiver"], round, name] += share
+    largest = max(totals.values())
     top = 1.0 if largest > SMALL_SHARE or not largest else largest
     for axes, receiver in zip(grid.flat, receivers, strict=False):
         own = [

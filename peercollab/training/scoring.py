@@ -13,7 +13,7 @@ from torch import Tensor
 from peercollab.data.batches import in_order, lay_out
 from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Queries, Spans
-from peercollab.errors import PeercollabError
+from peercollab.errors import DivergedError
 from peercollab.models.model import SequenceModel
 from peercollab.training.loss import rows_at_once
 from peercollab.training.metrics import MISS
@@ -77,7 +77,7 @@ def rank_targets(
 
     Raises
     ------
-    PeercollabError
+    DivergedError
         A score is not a finite number.
     """
     ranks_U = np.empty(len(queries), dtype=np.int32)
@@ -162,7 +162,7 @@ def _seen(items: Int32Array, spans: Spans) -> tuple[Tensor, Tensor]:
 
 def _require_finite(values_T: Tensor, name: str) -> None:
     if not values_T.isfinite().all():
-        raise PeercollabError(
+        raise DivergedError(
             f"{name} of the model hold NaN or infinite values, so nothing can be ranked: "
             "train again with a lower --lr"
         )

@@ -184,8 +184,9 @@ class Trainer:
         return self.train_to(self.steps_per_epoch, on_step)
 
     def is_finite(self) -> bool:
-        """Whether every weight is a finite number."""
-        largest = torch.nn.utils.get_total_norm(self.model.parameters(), norm_type=math.inf)
+        """Whether every weight, and every statistic in a buffer, is a finite number."""
+        values = [v.detach() for v in self.model.state_dict().values() if v.is_floating_point()]
+        largest = torch.nn.utils.get_total_norm(values, norm_type=math.inf)
         return bool(largest.isfinite())
 
     def moments(self) -> dict[str, tuple[Tensor, ...]]:

@@ -32,6 +32,7 @@ class ScriptedPeers:
         self.script = script
         self.maps = maps
         self.troubles = troubles or {}
+        self.unrankable: dict[int, set[int]] = {}
         self.asked: list[object] = []
         self.plans: list[TransplantPlan] = []
         self.bytes_handled = 1000
@@ -50,8 +51,17 @@ class ScriptedPeers:
 
     def rank(self, round: int) -> list[PeerReport]:
         self.asked.append("rank")
+        ill = self.troubles.get(round, set()) | self.unrankable.get(round, set())
         return [
-            PeerReport(number, 1.0, 1e-3, 10, None if value is None else {"ndcg@10": value}, {})
+            PeerReport(
+                number,
+                1.0,
+                1e-3,
+                10,
+                None if value is None else {"ndcg@10": value},
+                {},
+                "lost" if number - 1 in ill else None,
+            )
             for number, value in enumerate(self.script[round - 1], start=1)
         ]
 
@@ -167,6 +177,15 @@ def test_a_peer_that_is_lost_sits_the_exchange_out_and_is_named() -> None:
     assert ("statistics", (0, 2), tuple(LAYERS)) in peers.asked
     assert record.as_json()["failures"] == [{"peer": 2, "reason": "lost"}]
     assert list(record.as_json()["statistics"]) == ["1", "3"]
+
+
+def test_a_peer_that_cannot_be_ranked_does_not_exchange_either() -> None:
+    peers = ScriptedPeers([[0.1, None, 0.2]], [LAYERS] * 3)
+    peers.unrankable = {1: {1}}
+    record = lead(peers, rule="average").run_round(1)
+    (plan,) = peers.plans
+    assert plan.peers == (0, 2)
+    assert record.as_json()["failures"] == [{"peer": 2, "reason": "lost"}]
 
 
 def test_a_run_ends_when_no_peer_is_left() -> None:

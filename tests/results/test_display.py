@@ -236,3 +236,27 @@ def test_popularity_of_nothing_has_no_ratio(metrics: dict[str, Any]) -> None:
     console = pipe()
     print_results(console, metrics)
     assert cells(console)["NDCG@10"] == ["0.0320", "0.0500", "0.0000", "-"]
+
+
+def test_a_peer_that_sat_out_is_named(make_record: MakeRecord) -> None:
+    for console in (pipe(), terminal()):
+        record = make_record(1) | {"failures": [{"peer": 2, "reason": "the loss became nan"}]}
+        record["peers"][1] |= {"loss": None, "validation": None}
+        with RunDisplay(10, console) as display:
+            display.record(record)
+        assert "peer 2 sat round 1 out: the loss became nan" in written(console)
+
+
+def test_many_donors_are_told_as_one_and_small_shares_are_not_rounded_away(
+    make_record: MakeRecord,
+) -> None:
+    record = make_record(1, peers=4)
+    record["transfers"] = [
+        {"receiver": 1, "donor": donor, "shares": {"output": 0.0025}} for donor in (2, 3, 4)
+    ] + [{"receiver": 2, "donor": donor, "shares": {"output": 0.2}} for donor in (1, 3)]
+    console = pipe()
+    with RunDisplay(10, console) as display:
+        display.record(record)
+    first, second, *_ = written(console).splitlines()
+    assert "  from 3 peers 0.75 %  " in first
+    assert "  from peer 1 20 %  from peer 3 20 %  " in second

@@ -140,3 +140,30 @@ def test_no_picture_goes_through_pyplot() -> None:
 def test_the_same_records_give_the_same_bytes(make_record: MakeRecord) -> None:
     first, second = (plots.to_svg(plots.costs([make_record(1)])) for _ in range(2))
     assert first == second
+
+
+def test_shares_of_several_donors_add_up_and_small_ones_fill_the_colours(
+    make_record: MakeRecord,
+) -> None:
+    record = make_record(1, peers=3)
+    record["transfers"] = [
+        {"receiver": 1, "donor": donor, "shares": dict.fromkeys(LAYERS, 0.01)} for donor in (2, 3)
+    ]
+    figure = layer_plots.donor_shares([record], LAYERS)
+    assert figure is not None
+    (image,) = panel(figure, "peer 1 from 2, 3").images
+    shares = image.get_array()
+    assert shares is not None
+    np.testing.assert_allclose(shares, 0.02)
+    assert image.get_clim() == (0, 0.02)
+
+
+def test_a_soup_is_drawn_as_a_level_and_a_lost_round_as_a_gap(make_record: MakeRecord) -> None:
+    lost = make_record(2)
+    lost["peers"][0] |= {"loss": None, "validation": None}
+    soup = {"select": "greedy-soup", "ingredients": [{}, {}], "ndcg@10": 0.04}
+    figure = plots.learning_curves([make_record(1), lost, make_record(3)], soup, None)
+    losses = panel(figure, "training loss")
+    assert [x for x, _ in points(line(losses, "peer 1"))] == [1, 3]
+    kept = line(panel(figure, "validation NDCG@10"), "kept: greedy-soup of 2")
+    assert {y for _, y in points(kept)} == {0.04}

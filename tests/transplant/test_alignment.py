@@ -10,6 +10,7 @@ from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel, Symmetry
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.transplant.alignment import align, permute
+from peercollab.transplant.rules.rule import Bundles
 
 ITEMS = 50
 
@@ -82,12 +83,12 @@ def test_aligning_a_stranger_brings_it_nearer_and_keeps_its_function(heads: int)
     own, donor = model_of(heads, seed=1), model_of(heads, seed=2)
     before = logits(donor)
     bundles = [{n: (v,) for n, v in state_of(model).items()} for model in (own, donor)]
-    aligned = align(*bundles, donor.symmetries())
+    aligned = align(bundles[0], bundles[1], donor.symmetries())
 
-    def agreement(other: dict[str, tuple[Tensor, ...]]) -> float:
+    def agreement(other: Bundles) -> float:
         return sum(float((bundles[0][name][0] * other[name][0]).sum()) for name in other)
 
-    assert agreement(dict(aligned)) > agreement(bundles[1]) + 1
+    assert agreement(aligned) > agreement(bundles[1]) + 1
     donor.load_state_dict({name: bundle[0] for name, bundle in aligned.items()})
     torch.testing.assert_close(logits(donor), before, rtol=1e-4, atol=1e-4)
 

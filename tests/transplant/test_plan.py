@@ -83,7 +83,7 @@ def test_a_single_peer_receives_nothing(rule: Rule) -> None:
 
 
 def test_none_plans_nothing_and_noise_plans_no_transfer() -> None:
-    empty = {peer: {} for peer in range(3)}
+    empty: dict[int, dict[str, float]] = {peer: {} for peer in range(3)}
     assert make_plan(NOW, NoExchange(), LAYERS, empty) == TransplantPlan(NOW, (0, 1, 2))
     assert make_plan(NOW, Noise(), LAYERS, empty) == TransplantPlan(NOW, (0, 1, 2), (0, 1, 2))
     assert make_plan(NOW, Noise(), LAYERS, {0: {}}).receivers == (0,)

@@ -59,7 +59,8 @@ class OwnRule(LayerWise):
         try:
             source = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PeercollabError(f"--rule {rule}: {path} cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+            raise PeercollabError(f"--rule {rule}: {path} cannot be read: {reason}") from error
         own = cls(path=path, function=function, source=source, **options)
         own.require_callable()
         return own
