@@ -23,6 +23,7 @@ PACKAGES = [
     "pandas",
     "pyarrow",
     "safetensors",
+    "scipy",
     "tyro",
     "rich",
     "matplotlib",
