@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/benchmarks/planning.py
 
-Planning is a pure function of a few numbers a layer, so the peers are nothing but these numbers. The
-least of several runs is taken: other work on the machine only ever adds to it.
+Planning is a pure function of a few numbers a layer, so the peers are nothing but these numbers.
+The least of several runs is taken: other work on the machine only ever adds to it.
 """
 
 import time
