@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
+from peercollab.models.attention import attend
+from peercollab.models.dropout import Dropout
 from peercollab.models.model import Scope, SequenceModel, Symmetry
 
 WEIGHT_AND_BIAS = ("weight", "bias")
@@ -63,18 +65,17 @@ class Block(nn.Module):
         self.widen = nn.Linear(size, size)
         self.narrow = nn.Linear(size, size)
         self.feed_forward_norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        attended_BHLK = F.scaled_dot_product_attention(
+        attended_BHLK = attend(
             self._heads(self.query(x_BLD)),
             self._heads(self.key(x_BLD)),
             self._heads(self.value(x_BLD)),
-            dropout_p=self.dropout.p if self.training else 0.0,
-            is_causal=True,
+            self.dropout,
         )
         x_BLD = self.attention_norm(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
         inner_BLD = self.dropout(F.relu(self.widen(x_BLD)))
@@ -105,7 +106,7 @@ class SASRec(SequenceModel):
         self.heads = options.heads
         self.item_embedding = nn.Embedding(n_items, options.hidden_size)
         self.position_embedding = nn.Embedding(options.max_length, options.hidden_size)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.blocks))
         self.output = nn.Linear(options.hidden_size, n_items)
         for embedding in (self.item_embedding, self.position_embedding):
