@@ -57,12 +57,13 @@ class TrainOptions:
     execution: ExecutionOptions = field(default_factory=ExecutionOptions)
 
     def __post_init__(self) -> None:
-        rule = self.transplant.build_rule()
+        rule = self.transplant.build().rule
         if rule.remembers and self.training.init == "own":
             raise PeercollabError(
                 f"--rule {self.transplant.rule} goes on from weights that all peers share: leave "
                 "--init own out"
             )
+        self.diversity.require_peers(self.execution.peers)
         for number in range(1, self.execution.peers + 1):
             self.diversity.dropout(self.model.dropout, number, self.execution.peers)
 
@@ -195,7 +196,8 @@ class _Training:
     def _finish(self) -> None:
         """Keep a soup of the peers in place of the best of them, if that is wanted."""
         if (soup := self.executor.finish()) is not None:
-            self.metrics["selected"] = _selected(self.options.transplant.build().select, soup)
+            select = self.options.transplant.build().select
+            self.metrics["selected"] = _selected(select, soup)
             self.metrics["validation"] = soup.validation
             self.folder.write_metrics(self.metrics)
 

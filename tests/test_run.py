@@ -153,7 +153,6 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--peers 3 --donors best",
         "--criterion importance",
         "--exchange-every 3",
-        "--exchange-from 0.9",
         "--exchange-until 0.6",
         "--moments transplant",
         "--moments reset",
@@ -181,6 +180,7 @@ def test_every_option_changes_the_outcome(
     [
         ("--augment crop --augment-share 0.4", "--augment crop"),
         ("--augment mask --augment-share 0.4", "--augment mask"),
+        ("--exchange-every 3 --exchange-from 0.5", "--exchange-every 3"),
         ("--augment reorder --augment-share 0.9", "--augment reorder"),
         ("--ema 0.9", "--ema 0.5"),
         ("--rule diloco --layers final", "--rule diloco"),
@@ -286,7 +286,7 @@ def test_every_rule_changes_the_weights_of_a_short_run(
     from peercollab.transplant.options import TransplantOptions
 
     transplant = TransplantOptions(rule=rule)
-    init = "shared" if transplant.build_rule().shared_start else "own"
+    init = "shared" if transplant.build().rule.shared_start else "own"
     # The last round is compared: whatever an exchange changes shows in the losses after it.
     options = TrainOptions(
         out=tmp_path / "with",

@@ -6,100 +6,21 @@ A plain class that works on any `PeerGroup`. Of the weights it sees a few number
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import zip_longest
 
 from peercollab.actors.group import PeerGroup
-from peercollab.actors.messages import Best, Graft, PeerReport, Soup
+from peercollab.actors.messages import Best, Soup
+from peercollab.actors.record import RoundRecord, Trouble
 from peercollab.errors import DivergedError, PeercollabError
 from peercollab.training.metrics import SELECTION_METRIC
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.streams import SHARED_STREAM, stream_seed
 from peercollab.transplant.exchange import Exchange
-from peercollab.transplant.layers import LayerMap, choose_layers
+from peercollab.transplant.layers import Layer, LayerMap, choose_layers
 from peercollab.transplant.options import Transplant
-from peercollab.transplant.plan import LayerStatistics, TransplantPlan
+from peercollab.transplant.plan import LayerStatistics
 from peercollab.transplant.rules.rule import make_plan
-
-
-@dataclass
-class RoundRecord:
-    """All that happened in a round.
-
-    Attributes
-    ----------
-    statistics
-        Of each peer, counted from 0, the criterion's value of every layer at the last exchange.
-    exchanges
-        How many there were.
-    shares
-        For receiver and donor, counted from 0, the donor's share in each layer's new weights,
-        summed over the exchanges.
-    bytes_moved
-        Bytes of weights that went from donors to receivers.
-    troubles
-        Why peers sat the round out, by peer.
-    coordinator_bytes
-        Bytes of messages that the coordinator sent and received, of all kinds.
-    seconds
-        Wall-clock time of each phase, summed over the round.
-    """
-
-    round: int
-    peers: list[PeerReport] = field(default_factory=list)
-    statistics: dict[int, LayerStatistics] = field(default_factory=dict)
-    exchanges: int = 0
-    shares: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
-    bytes_moved: int = 0
-    troubles: dict[int, str] = field(default_factory=dict)
-    coordinator_bytes: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    best: Best | None = None
-
-    def add(self, plan: TransplantPlan, grafts: Sequence[Graft]) -> None:
-        """Take in an exchange: what was planned, and what came of it at each receiver."""
-        self.exchanges += 1
-        self.bytes_moved += sum(graft.bytes for graft in grafts)
-        for receiver, graft in zip(plan.receivers, grafts, strict=True):
-            for transfer in plan.of(receiver).transfers:
-                given = self.shares.setdefault((receiver, transfer.donor), {})
-                for layer, share in transfer.shares.items():
-                    if layer in graft.measured:
-                        share *= graft.measured[layer] / plan.received(receiver, layer)
-                    given[layer] = given.get(layer, 0.0) + share
-
-    def as_json(self) -> dict[str, Any]:
-        """The record as it stands in ``rounds.jsonl``, where peers are counted from 1."""
-        return {
-            "round": self.round,
-            "peers": [
-                {name: value for name, value in asdict(report).items() if name != "trouble"}
-                for report in self.peers
-            ],
-            "failures": [
-                {"peer": peer + 1, "reason": reason} for peer, reason in self.troubles.items()
-            ],
-            "statistics": {str(peer + 1): dict(values) for peer, values in self.statistics.items()},
-            "exchanges": self.exchanges,
-            "transfers": [
-                {
-                    "receiver": receiver + 1,
-                    "donor": donor + 1,
-                    "shares": {layer: total / self.exchanges for layer, total in given.items()},
-                }
-                for (receiver, donor), given in sorted(self.shares.items())
-            ],
-            "bytes_moved": self.bytes_moved,
-            "coordinator_bytes": self.coordinator_bytes,
-            "seconds": self.seconds,
-            "best": self.best
-            and {
-                "peer": self.best.peer,
-                "round": self.best.round,
-                SELECTION_METRIC: self.best.value,
-            },
-        }
 
 
 class Coordinator:
@@ -132,7 +53,7 @@ class Coordinator:
         self._steps = peers.steps()
         self._timetable = transplant.timetable(self._steps, training.epochs)
         if transplant.rule.exchanges:
-            self._timetable.require_exchange()
+            self._timetable.require_exchange(before_the_end=transplant.rule.ranked == "before")
         self._best: Best | None = None
 
     def layers(self) -> LayerMap:
@@ -147,7 +68,7 @@ class Coordinator:
         DivergedError
             No peer is left whose weights are finite.
         """
-        record = RoundRecord(round)
+        record = RoundRecord(round, self._layers)
         handled_before = self._peers.bytes_handled
         due = self._timetable.due(round) if self._transplant.rule.exchanges else []
         for step in sorted({*due, self._steps}):
@@ -172,13 +93,13 @@ class Coordinator:
 
     def _train(self, record: RoundRecord, step: int) -> None:
         with _timed("train", record.seconds):
-            self._note(record, self._peers.train(record.round, step))
+            self._note(record, step, self._peers.train(record.round, step))
 
     def _rank(self, record: RoundRecord) -> None:
         """Rank, and save the ranked state if none was better."""
         with _timed("rank", record.seconds):
             record.peers = self._peers.rank(record.round)
-        self._note(record, [report.trouble for report in record.peers])
+        self._note(record, self._steps, [report.trouble for report in record.peers])
         with _timed("save", record.seconds):
             chosen = None
             for peer, report in enumerate(record.peers):
@@ -190,9 +111,11 @@ class Coordinator:
             if chosen is not None:
                 self._peers.save_best(chosen)
 
-    def _note(self, record: RoundRecord, troubles: Sequence[str | None]) -> None:
-        """Note who sits the round out, and end the run if all do."""
-        record.troubles = {peer: why for peer, why in enumerate(troubles) if why is not None}
+    def _note(self, record: RoundRecord, step: int, troubles: Sequence[str | None]) -> None:
+        """Note who sits the round out from here on, and end the run if all do."""
+        for peer, reason in enumerate(troubles):
+            if reason is not None:
+                record.troubles.setdefault(peer, Trouble(step, reason))
         if len(record.troubles) == len(troubles):
             raise DivergedError(troubles[0])
 
@@ -200,22 +123,22 @@ class Coordinator:
         """Measure, plan and transplant, among the peers that are well."""
         rule = self._transplant.rule
         peers = [peer for peer in range(self._n_peers) if peer not in record.troubles]
+        statistics: dict[int, LayerStatistics] = {peer: {} for peer in peers}
         with _timed("statistics", record.seconds):
-            measured: Sequence[LayerStatistics] = [{} for _ in peers]
             if rule.measure is not None:
                 measured = self._peers.statistics(peers, list(self._taking_part))
-            record.statistics = dict(zip(peers, measured, strict=True))
+                statistics = dict(zip(peers, measured, strict=True))
         with _timed("plan", record.seconds):
             plan = make_plan(
                 self._occasion(record.round, step),
                 rule,
                 self._taking_part,
-                record.statistics,
+                statistics,
                 absent=list(record.troubles),
             )
         with _timed("transplant", record.seconds):
             grafts = self._peers.transplant(plan)
-        record.add(plan, grafts)
+        record.add(statistics, plan, grafts)
 
     def _occasion(self, round: int, step: int) -> Exchange:
         training = self._training
@@ -230,15 +153,28 @@ class Coordinator:
 
 
 def _common(maps: Sequence[LayerMap]) -> LayerMap:
-    """The layers that all peers have."""
+    """The layers that all peers have, in the same order."""
+    first = list(maps[0].values())
     for number, other in enumerate(maps[1:], start=2):
-        if other != maps[0]:
-            names = [n for n in {**maps[0], **other} if maps[0].get(n) != other.get(n)]
-            raise PeercollabError(
-                f"the models of peer 1 and peer {number} differ in their layers, such as "
-                f"{names[0] if names else 'their order'}: nothing can be given"
-            )
+        # Pairs tell the order, too: rules that draw entries count through all tensors.
+        for own, its in zip_longest(map(_shape, first), map(_shape, other.values())):
+            if own != its:
+                raise PeercollabError(
+                    f"the models of peer 1 and peer {number} differ in their layers: where one has "
+                    f"{_told(own)}, the other has {_told(its)}; nothing can be given"
+                )
     return maps[0]
+
+
+def _shape(layer: Layer) -> tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]]:
+    return layer.name, layer.scope, tuple(layer.tensors.items())
+
+
+def _told(shape: tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]] | None) -> str:
+    if shape is None:
+        return "no further layer"
+    name, scope, tensors = shape
+    return f"{name} ({scope}: {', '.join(f'{tensor} {size}' for tensor, size in tensors)})"
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from typing import Protocol, Self
 import numpy as np
 import torch
 
-from peercollab.actors.coordinator import Coordinator, RoundRecord
+from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.group import LocalPeers
 from peercollab.actors.messages import LayerArrays, PeerProgress, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
+from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError

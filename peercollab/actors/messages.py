@@ -92,14 +92,11 @@ class Graft:
     ----------
     bytes
         Bytes of weights that travelled to it.
-    seconds
-        How long mixing took.
     measured
         Of a rule whose shares are measured, the donors' share in each layer.
     """
 
     bytes: int
-    seconds: float
     measured: Mapping[str, float]
 
 

@@ -81,6 +81,7 @@ class Peer:
         self._layers = layer_map(self.trainer.model)
         taking_part = choose_layers(self._layers, shared.transplant.layers)
         self._tensors = {name: travelling(layer, self.rule) for name, layer in taking_part.items()}
+        self._buffers = frozenset[str]().union(*(layer.buffers for layer in taking_part.values()))
         self._memory = self.rule.begin(self._bundles(self._tensors))
         self._round = 0
         self._trouble: str | None = None
@@ -186,7 +187,6 @@ class Peer:
             What the donor of each of its transfers gave; only read, as it may lie in memory that
             other receivers share.
         """
-        started = time.perf_counter()
         own = self._bundles(self._tensors)
         before = {}
         if self.transplant.moments == "reset":
@@ -203,7 +203,7 @@ class Peer:
             }
             for transfer in plan.transfers
         }
-        intake = Intake(self.number - 1, plan, own, given, shares)
+        intake = Intake(plan.receivers[0], plan, own, given, shares, self._buffers)
         measured = self.rule.take(intake, self._memory)
         self._reset_moments(before, own)
         moved = sum(
@@ -211,7 +211,6 @@ class Peer:
         )
         return Graft(
             moved,
-            time.perf_counter() - started,
             {
                 layer: measured[self._layers[layer].weight]
                 for layer in self._tensors
@@ -237,7 +236,7 @@ class Peer:
         ingredients = [{n: _shared_tensor(a) for n, a in arrays.items()} for _, arrays in found]
         chosen = list(range(len(ingredients)))
         if select == "greedy-soup":
-            chosen, _ = greedy_soup(
+            chosen = greedy_soup(
                 ingredients, lambda weights: self._validate(weights)[SELECTION_METRIC]
             )
         weights = uniform_soup([ingredients[place] for place in chosen])
@@ -304,10 +303,8 @@ class Peer:
 
     def _reset_moments(self, before: Mapping[str, Tensor], own: Bundles) -> None:
         """Forget the moments of all entries that an exchange has changed."""
-        moments = self.trainer.moments() if before else {}
         for name, old_T in before.items():
-            for moment_T in moments.get(name, ()):
-                moment_T.masked_fill_(own[name][0] != old_T, 0.0)
+            self.trainer.forget_moments(name, own[name][0] != old_T)
 
     def _validates(self, round: int) -> bool:
         options = self.trainer.options

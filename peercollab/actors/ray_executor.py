@@ -14,13 +14,14 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from peercollab.actors.coordinator import Coordinator, RoundRecord
+from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device
 from peercollab.actors.messages import LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
 from peercollab.actors.ray_peers import RayPeers, get, names_of
+from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.transplant.layers import LayerMap

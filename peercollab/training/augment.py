@@ -56,7 +56,7 @@ def reordered(
     starts = np.cumsum(lengths) - lengths
     row = np.repeat(np.arange(len(windows)), lengths)
     column = np.arange(len(row)) - starts[row]
-    shuffled = np.ceil(share * lengths).astype(np.int64)
+    shuffled = np.floor(share * lengths).astype(np.int64)
     first = generator.integers(0, lengths - shuffled + 1)
     inside = (column >= first[row]) & (column < (first + shuffled)[row])
     # Inside the stretch a random key, outside the place itself: a stable sort moves these alone.
@@ -70,7 +70,7 @@ def masked(batch: TrainingBatch, share: float, generator: np.random.Generator) -
     """The batch with a random share of each row's inputs hidden; the targets stay."""
     rows = batch.rows
     lengths = rows.lengths_B.numpy()
-    n_hidden = np.ceil(share * lengths).astype(np.int64)
+    n_hidden = np.floor(share * lengths).astype(np.int64)
     key = generator.random(tuple(rows.items_BL.shape))
     key[np.arange(key.shape[1]) >= lengths[:, None]] = np.inf
     place = key.argsort(axis=1).argsort(axis=1)

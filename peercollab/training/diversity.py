@@ -36,6 +36,22 @@ class DiversityOptions:
                     f"--augment-share is {self.augment_share}: give a number between 0 and 1"
                 )
 
+    def require_peers(self, peers: int) -> None:
+        """Refuse differences that so many peers cannot have.
+
+        Raises
+        ------
+        PeercollabError
+            An option would do nothing.
+        """
+        if self.dropout_spread and peers == 1:
+            raise PeercollabError("--dropout-spread has no effect with --peers 1: leave it out")
+        if len(self.augment) > peers:
+            raise PeercollabError(
+                f"--augment names {len(self.augment)} kinds for {peers} "
+                f"peer{'s' if peers > 1 else ''}: name one for each peer at most"
+            )
+
     def dropout(self, base: float, peer: int, peers: int) -> float:
         """The dropout of peer number `peer`, from 1; a single one has the base.
 

@@ -34,7 +34,8 @@ class TrainingOptions:
     init: Annotated[Init | None, unless_given("own, or as the rule says")] = None
     """Weights to begin with: every peer's own, or the same for all."""
     ema: float = 0.0
-    """Rank and keep a moving average of each peer's weights with this decay, such as 0.999."""
+    """Rank and keep a moving average of each peer's weights with this decay, such as 0.999; it
+    moves with training steps, so an exchange enters it by the steps that follow."""
     seed: int = 10
     """Where all random numbers come from; every peer draws its own stream of them."""
     keep_seen: bool = False

@@ -22,9 +22,7 @@ def uniform_soup(ingredients: Sequence[Weights]) -> Weights:
     }
 
 
-def greedy_soup(
-    ingredients: Sequence[Weights], judge: Callable[[Weights], float]
-) -> tuple[list[int], float]:
+def greedy_soup(ingredients: Sequence[Weights], judge: Callable[[Weights], float]) -> list[int]:
     """Which ingredients to average: each in turn stays if the soup gets better with it.
 
     Parameters
@@ -36,14 +34,12 @@ def greedy_soup(
 
     Returns
     -------
-    chosen
+    list of int
         Places of the ingredients, ascending; the first is always among them.
-    value
-        How good their average is.
     """
     chosen, value = [0], judge(ingredients[0])
     for place in range(1, len(ingredients)):
         tried = judge(uniform_soup([ingredients[i] for i in (*chosen, place)]))
         if tried > value:
             chosen, value = [*chosen, place], tried
-    return chosen, value
+    return chosen

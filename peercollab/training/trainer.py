@@ -197,6 +197,21 @@ class Trainer:
             if (state := self.optimizer.state.get(parameter))
         }
 
+    def forget_moments(self, name: str, changed_T: Tensor) -> None:
+        """Set a parameter's moments to 0 where `changed_T`, bool of its shape, says so.
+
+        Where all of them go, the count of steps that corrects their bias begins anew, too. Adam
+        has one count a tensor, so where some stay it goes on, and the entries begun anew take
+        steps of up to three times the learning rate at first. Buffers have no moments.
+        """
+        parameter = dict(self.model.named_parameters()).get(name)
+        if parameter is None or not (state := self.optimizer.state.get(parameter)):
+            return
+        for moment in MOMENTS:
+            state[moment].masked_fill_(changed_T, 0.0)
+        if changed_T.all():
+            state["step"].zero_()
+
     def state(self) -> TrainerState:
         """A copy of all that an epoch changes, in the CPU's memory."""
         return TrainerState(

@@ -64,7 +64,8 @@ def importance(product: Tensor) -> float:
     """Mean of ``|weight * gradient|`` over a layer's entries and an epoch's steps, as it is.
 
     To first order, how much the loss would change if an entry were set to 0. Source: "Importance
-    Estimation for Neural Network Pruning" (CVPR 2019, arXiv 1906.10771), in its absolute form.
+    Estimation for Neural Network Pruning" (CVPR 2019, arXiv 1906.10771), whose main form squares
+    the product; the absolute value is ours.
     """
     return float(product)
 

@@ -67,16 +67,30 @@ class Timetable:
         """The share of the run that lies behind the peers."""
         return ((round - 1) * self.steps + step) / (self.epochs * self.steps)
 
-    def require_exchange(self) -> None:
+    def require_exchange(self, *, before_the_end: bool) -> None:
         """Refuse a timetable by which peers would never exchange.
+
+        Parameters
+        ----------
+        before_the_end
+            Whether an exchange after the last step of the run comes too late to count. A run
+            of a single epoch without a window is let be, all the same.
 
         Raises
         ------
         PeercollabError
             No exchange lies between `first` and `last`.
         """
-        if not any(self.due(round) for round in range(1, self.epochs + 1)):
+        due = [
+            self.share(round, step)
+            for round in range(1, self.epochs + 1)
+            for step in self.due(round)
+        ]
+        if before_the_end and self.first > 0:
+            due = [share for share in due if share < 1]
+        if not due:
             raise PeercollabError(
                 f"no exchange lies between --exchange-from {self.first:g} and --exchange-until "
-                f"{self.last:g} of {self.epochs} epochs of {self.steps} steps: widen them"
+                f"{self.last:g} of {self.epochs} epochs of {self.steps} steps"
+                f"{' and before the last ranking' if before_the_end else ''}: widen them"
             )

@@ -25,11 +25,14 @@ class Layer:
     tensors
         Shapes of its tensors by their name in the model's state, the weight first: criteria
         measure the weight, and bias and statistics buffers follow it.
+    buffers
+        Which of these are statistics, not parameters.
     """
 
     name: str
     scope: Scope
     tensors: Mapping[str, tuple[int, ...]]
+    buffers: frozenset[str] = frozenset()
 
     @property
     def weight(self) -> str:
@@ -72,6 +75,7 @@ def layer_map(model: SequenceModel) -> LayerMap:
             name,
             model.layer_scopes.get(name, "middle"),
             {prefix + key: tuple(value.shape) for key, value in tensors},
+            frozenset(prefix + key for key in buffers),
         )
     return layers
 

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
@@ -133,14 +134,20 @@ class TransplantOptions:
         self.build()
 
     def build(self) -> Transplant:
-        """The options with the rule's defaults filled in.
+        """The options with the rule's defaults filled in, the same object at every call.
+
+        A rule in a file of the user's is read once, when the options are made.
 
         Raises
         ------
         PeercollabError
             An option is out of range, or the rule does not have it.
         """
-        rule = self.build_rule()
+        return self._built
+
+    @cached_property
+    def _built(self) -> Transplant:
+        rule = self._build_rule()
         if not rule.exchanges:
             for name in self.COMMON:
                 if getattr(self, name) is not None:
@@ -169,14 +176,7 @@ class TransplantOptions:
             select=self.select or rule.select,
         )
 
-    def build_rule(self) -> Rule:
-        """The rule with its options.
-
-        Raises
-        ------
-        PeercollabError
-            An option is out of range, or the rule does not have it.
-        """
+    def _build_rule(self) -> Rule:
         kind = OwnRule if _is_own(self.rule) else RULES.get(self.rule)
         if kind is None or self.rule == OwnRule.name:
             raise PeercollabError(
@@ -218,8 +218,8 @@ class TransplantOptions:
 
 def described(rule: type[Rule]) -> str:
     """A rule's name, what it does, its options with their defaults, and its source, in lines."""
-    what = inspect.cleandoc(rule.__doc__ or "").partition("\n\n")[0].replace("`", "")
-    what = " ".join(what.split())
+    what, _, _ = inspect.cleandoc(rule.__doc__ or "").partition("\n\nAttributes\n")
+    what = " ".join(what.replace("`", "").split())
     options = [f"{_flag(name)} {default}" for name, default in options_of(rule).items()]
     lines = [rule.name, f"  {what}"]
     if options:
@@ -236,7 +236,7 @@ def options_of(rule: type[Rule]) -> dict[str, Any]:
 
 def _habits(rule: type[Rule]) -> str:
     every = "epoch" if rule.every == "epoch" else f"{rule.every} steps"
-    every += ", and at its end" if rule.at_end else ""
+    every += " and at each epoch's end" if rule.at_end else ""
     start = "shared" if rule.shared_start else "own"
     return (
         f"exchanges every {every.replace('1 steps', 'step')}; --init {start}; "

@@ -76,7 +76,7 @@ class ScriptedPeers:
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
         self.asked.append("transplant")
         self.plans.append(plan)
-        return [Graft(bytes=100, seconds=0.1, measured={}) for _ in plan.receivers]
+        return [Graft(bytes=100, measured={}) for _ in plan.receivers]
 
     def settle(self) -> None:
         self.asked.append("settle")
@@ -105,6 +105,8 @@ def test_a_round_saves_the_ranked_state_before_it_measures_and_exchanges() -> No
     ]  # fmt: skip
     assert record.best == Best(peer=2, round=1, value=0.3)
     assert record.exchanges == 1
+    # What each peer answered is kept as its own.
+    assert record.measured == {peer: [dict.fromkeys(LAYERS, float(peer))] for peer in (0, 1)}
     assert record.bytes_moved == 200
     assert record.coordinator_bytes == 12
 
@@ -175,7 +177,7 @@ def test_a_peer_that_is_lost_sits_the_exchange_out_and_is_named() -> None:
     (plan,) = peers.plans
     assert {(t.receiver, t.donor) for t in plan.transfers} == {(0, 2), (2, 0)}
     assert ("statistics", (0, 2), tuple(LAYERS)) in peers.asked
-    assert record.as_json()["failures"] == [{"peer": 2, "reason": "lost"}]
+    assert record.as_json()["failures"] == [{"peer": 2, "step": STEPS, "reason": "lost"}]
     assert list(record.as_json()["statistics"]) == ["1", "3"]
 
 
@@ -185,7 +187,7 @@ def test_a_peer_that_cannot_be_ranked_does_not_exchange_either() -> None:
     record = lead(peers, rule="average").run_round(1)
     (plan,) = peers.plans
     assert plan.peers == (0, 2)
-    assert record.as_json()["failures"] == [{"peer": 2, "reason": "lost"}]
+    assert record.as_json()["failures"] == [{"peer": 2, "step": STEPS, "reason": "lost"}]
 
 
 def test_a_run_ends_when_no_peer_is_left() -> None:
@@ -228,7 +230,7 @@ def test_peers_of_different_layers_are_refused_by_the_first_difference() -> None
     other = {**LAYERS, "output": replace(LAYERS["output"], tensors={"output.weight": (7, 5)})}
     peers = ScriptedPeers([[0.1, 0.1]], [LAYERS, LAYERS, other])
     with pytest.raises(
-        PeercollabError, match="peer 1 and peer 3 differ in their layers, such as output"
+        PeercollabError, match=r"peer 1 and peer 3 differ .* output.weight \(7, 4\).* output.weight \(7, 5\)"
     ):
         lead(peers)
 
@@ -250,3 +252,48 @@ def test_the_record_holds_the_mean_share_over_the_exchanges() -> None:
     assert [(t["receiver"], t["donor"]) for t in record["transfers"]] == [(1, 2), (2, 1)]
     for transfer in record["transfers"]:
         assert transfer["shares"] == dict.fromkeys(LAYERS, pytest.approx(sum(shares) / 2))
+
+
+def test_a_record_tells_means_over_the_exchanges_in_which_a_receiver_mixed() -> None:
+    peers = ScriptedPeers([[0.1, 0.3, 0.2]], [LAYERS] * 3)
+    coordinator = lead(peers, rule="average", exchange_every=4, donors="best")
+    record = coordinator.run_round(1).as_json()
+    assert record["exchanges"] == 2
+    assert record["receivers"] == {"1": 2, "2": 2, "3": 2}
+    assert record["layers"] == {"table": "embedding", "output": "final"}
+    assert record["statistics"]["3"] == {"table": 2.0, "output": 2.0}
+    # The third has the highest value; of the others it takes the second.
+    assert record["transfers"] == [
+        {"receiver": receiver, "donor": donor, "shares": {"table": 0.5, "output": 0.5}}
+        for receiver, donor in ((1, 3), (2, 3), (3, 2))
+    ]
+
+
+def test_a_peer_lost_on_the_way_has_its_step_and_the_others_their_own_means() -> None:
+    class Losing(ScriptedPeers):
+        def train(self, round: int, stop: int) -> list[str | None]:
+            super().train(round, stop)
+            return [None, "lost" if stop > 4 else None, None]
+
+    peers = Losing([[0.1, None, 0.2]], [LAYERS] * 3)
+    record = lead(peers, rule="average", exchange_every=4).run_round(1).as_json()
+    assert record["failures"] == [{"peer": 2, "step": 8, "reason": "lost"}]
+    assert record["receivers"] == {"1": 2, "2": 1, "3": 2}
+    shares = {(t["receiver"], t["donor"]): t["shares"]["table"] for t in record["transfers"]}
+    # In the ring of three 2 gives to 3 and 1 to 2; in that of two 1 gives to 3.
+    assert shares == {(1, 3): 0.5, (2, 1): 0.5, (3, 1): 0.25, (3, 2): 0.25}
+
+
+def test_exchanges_in_which_nobody_mixed_are_not_counted() -> None:
+    alone = ScriptedPeers([[0.1]], [LAYERS])
+    assert lead(alone, rule="papa", exchange_every=2).run_round(1).as_json()["exchanges"] == 0
+    noisy = ScriptedPeers([[0.1, 0.2]], [LAYERS] * 2)
+    record = lead(noisy, rule="noise").run_round(1).as_json()
+    assert record["receivers"] == {"1": 1, "2": 1}
+    assert record["transfers"] == []
+
+
+def test_models_whose_layers_are_in_another_order_are_refused() -> None:
+    other = dict(reversed(LAYERS.items()))
+    with pytest.raises(PeercollabError, match=r"peer 1 and peer 2 differ .* table .* output"):
+        lead(ScriptedPeers([[0.1, 0.2]], [LAYERS, other]))

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peercollab.actors.coordinator import RoundRecord
 from peercollab.actors.executor import Executor, LocalExecutor
 from peercollab.actors.messages import LayerArrays, PeerProgress, PeerSetup, SharedSetup
 from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories
 from peercollab.models.saved import WEIGHTS
 from peercollab.transplant.options import TransplantOptions

@@ -199,7 +199,7 @@ def test_held_out_items_are_never_trained_on() -> None:
         {"stream": 2},
         {"augmentation": Augmentation("crop")},
         {"augmentation": Augmentation("mask")},
-        {"augmentation": Augmentation("reorder")},
+        {"augmentation": Augmentation("reorder", 0.4)},
         {"learning_rate": 5e-4},
     ],
     ids=lambda change: next(iter(change)),

@@ -42,6 +42,15 @@ def test_a_window_can_open_and_close_inside_an_epoch() -> None:
 
 
 def test_a_window_without_an_exchange_is_refused() -> None:
-    Timetable(10, 2, first=0.5).require_exchange()
+    Timetable(10, 2, first=0.5).require_exchange(before_the_end=True)
     with pytest.raises(PeercollabError, match=r"--exchange-from 0.6 and --exchange-until 0.9"):
-        Timetable(10, 2, first=0.6, last=0.9).require_exchange()
+        Timetable(10, 2, first=0.6, last=0.9).require_exchange(before_the_end=False)
+
+
+def test_a_window_that_opens_after_the_last_ranking_is_refused_where_that_is_too_late() -> None:
+    timetable = Timetable(10, 2, first=0.6)
+    timetable.require_exchange(before_the_end=False)
+    with pytest.raises(PeercollabError, match="before the last ranking: widen them"):
+        timetable.require_exchange(before_the_end=True)
+    # A single epoch has no other exchange than that at its end.
+    Timetable(10, 1).require_exchange(before_the_end=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from peercollab.transplant.donors import Donors
 from peercollab.transplant.exchange import Exchange
+from peercollab.transplant.plan import TransplantPlan
 from peercollab.transplant.rules.average import Average
 from peercollab.transplant.rules.diloco import DiLoCo
 from peercollab.transplant.rules.layer_wise import LayerWise
@@ -16,7 +17,7 @@ from peercollab.transplant.rules.noise import Noise
 from peercollab.transplant.rules.none import NoExchange
 from peercollab.transplant.rules.papa import Papa
 from peercollab.transplant.rules.parameter_wise import ParameterWise
-from peercollab.transplant.rules.rule import Rule
+from peercollab.transplant.rules.rule import Intake, Rule
 from peercollab.transplant.rules.sparta import Sparta
 from peercollab.transplant.rules.wash import Wash
 
@@ -227,3 +228,15 @@ def test_a_mixture_of_donors_is_their_weighted_mean(make_peers: MakePeers, excha
     values = [tensors["items.weight"].double().numpy() for tensors in peers]
     expected = 0.5 * values[0] + 0.5 * (weights[0] * values[1] + weights[1] * values[2])
     np.testing.assert_allclose(after[0]["items.weight"], expected, atol=1e-6)
+
+
+def test_diloco_averages_statistics_in_buffers_and_steps_beyond_no_mean() -> None:
+    rule = DiLoCo()
+    variances = [torch.full((4,), value) for value in (0.1, 0.3)]
+    begun = rule.begin({"norm.running_var": (torch.ones(4),)})
+    own = {"norm.running_var": (variances[0],)}
+    plan = TransplantPlan(Exchange(1, 1), (0, 1), (0,))
+    given = {1: {"norm.running_var": (variances[1],)}}
+    rule.take(Intake(0, plan, own, given, {}, frozenset({"norm.running_var"})), begun)
+    # A Nesterov step from 1 towards 0.2 would end below 0.
+    torch.testing.assert_close(variances[0], torch.full((4,), 0.2))

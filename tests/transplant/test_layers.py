@@ -141,6 +141,7 @@ def test_statistics_of_a_batch_norm_travel_with_its_layer_and_its_counter_does_n
         "norm.running_mean",
         "norm.running_var",
     }
+    assert layer.buffers == {"norm.running_mean", "norm.running_var"}
 
 
 def test_choices_partition_the_layers() -> None:

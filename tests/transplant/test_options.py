@@ -1,12 +1,18 @@
 """Options of a transplant: each one counts or is refused."""
 
 import math
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from peercollab.errors import PeercollabError
-from peercollab.transplant.options import RULE_OPTIONS, RULES, TransplantOptions, described
+from peercollab.transplant.options import (
+    RULE_OPTIONS,
+    RULES,
+    TransplantOptions,
+    described,
+    options_of,
+)
 from peercollab.transplant.rules.layer_wise import LayerWise
 from peercollab.transplant.rules.own_rule import OwnRule
 from peercollab.transplant.rules.parameter_wise import ParameterWise
@@ -31,7 +37,7 @@ from peercollab.transplant.rules.rule import Rule
     ],
 )
 def test_options_become_the_rules_own(given: dict[str, Any], rule: Rule) -> None:
-    assert TransplantOptions(**given).build_rule() == rule
+    assert TransplantOptions(**given).build().rule == rule
 
 
 def test_every_rule_is_built_by_its_name() -> None:
@@ -41,7 +47,7 @@ def test_every_rule_is_built_by_its_name() -> None:
     ]  # fmt: skip
     for name, kind in RULES.items():
         if kind is not OwnRule:
-            assert type(TransplantOptions(rule=name).build_rule()) is kind
+            assert type(TransplantOptions(rule=name).build().rule) is kind
 
 
 @pytest.mark.parametrize(
@@ -213,3 +219,18 @@ def test_a_steepness_out_of_range_is_refused(steepness: float) -> None:
     with pytest.raises(PeercollabError, match=r"^--steepness is ") as caught:
         TransplantOptions(steepness=steepness)
     assert str(steepness) in str(caught.value)
+
+
+def test_the_help_gives_the_defaults_that_the_rules_have() -> None:
+    for name, annotation in get_type_hints(TransplantOptions, include_extras=True).items():
+        defaults = {options_of(rule)[name] for rule in RULES.values() if name in options_of(rule)}
+        for hint in getattr(annotation, "__metadata__", ()):
+            if defaults and getattr(hint, "help_behavior_hint", None):
+                for default in defaults:
+                    told = f"{default:g}" if isinstance(default, float) else str(default)
+                    assert told in hint.help_behavior_hint, name
+
+
+def test_the_description_ties_each_letter_of_a_formula_to_its_option() -> None:
+    assert "steepness a" in described(RULES["layer-wise"])
+    assert "every 500 steps and at each epoch's end" in described(RULES["diloco"])

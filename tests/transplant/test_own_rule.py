@@ -18,7 +18,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "write-a-rule.md"
 def rule_of(folder: Path, source: str, function: str = "mine") -> OwnRule:
     path = folder / "rules.py"
     path.write_text(source, encoding="utf-8")
-    rule = TransplantOptions(rule=f"{path}:{function}").build_rule()
+    rule = TransplantOptions(rule=f"{path}:{function}").build().rule
     assert isinstance(rule, OwnRule)
     return rule
 
@@ -41,7 +41,7 @@ def test_the_share_is_that_of_layer_wise_and_its_options_count(tmp_path: Path) -
     rule = rule_of(tmp_path, "def mine(own, donor, keep):\n    return own * keep\n")
     assert mixed(rule, torch.ones(2, 2), torch.zeros(2, 2), 0.25).tolist() == [[0.25] * 2] * 2
     options = TransplantOptions(rule=f"{tmp_path / 'rules.py'}:mine", steepness=3.0, donors="best")
-    rule = options.build_rule()  # type: ignore[assignment]
+    rule = options.build().rule  # type: ignore[assignment]
     assert (rule.steepness, rule.donors) == (3.0, "best")
 
 
@@ -103,3 +103,32 @@ def test_a_file_without_such_a_function_is_refused(
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(PeercollabError, match=r"nowhere\.py cannot be read"):
         TransplantOptions(rule="nowhere.py:mine")
+
+
+@pytest.mark.parametrize("result", ["own.double() * 0 + 1e300", "own.long()", "own + 1j"])
+def test_another_type_is_refused_with_both_named(result: str, tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, f"def mine(own, donor, keep):\n    return {result}\n", "mine")
+    with pytest.raises(PeercollabError, match=r"for linear.weight, which has torch.float32"):
+        rule.mix("linear.weight", (torch.ones(2, 2),), (torch.zeros(2, 2),), 0.5)
+
+
+def test_a_file_or_function_that_ends_the_process_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PeercollabError, match=r"cannot be run: SystemExit"):
+        rule_of(tmp_path, "import sys\nsys.exit(0)\n", "mine")
+    leaving = "import sys\ndef mine(own, donor, keep):\n    sys.exit(0)\n"
+    with pytest.raises(PeercollabError, match=r"failed on x: SystemExit"):
+        rule_of(tmp_path, leaving, "mine").mix("x", (torch.ones(1),), (torch.ones(1),), 0.5)
+
+
+def test_a_builtin_can_be_a_rule(tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, "from torch import lerp as mine\n", "mine")
+    (new,) = rule.mix("x", (torch.zeros(3),), (torch.ones(3),), 0.25)
+    assert torch.equal(new, torch.full((3,), 0.25))
+
+
+def test_the_file_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "rules.py"
+    path.write_text("def mine(own, donor, keep):\n    return donor\n")
+    options = TransplantOptions(rule=f"{path}:mine")
+    path.unlink()
+    assert options.build().rule is options.build().rule

@@ -10,7 +10,7 @@ class Average(LayerRule):
     """``W_new = (W + V) / 2``, whatever the layers hold: the control that matters most."""
 
     name = "average"
-    reference = "Filter Grafting for Deep Neural Networks (CVPR 2020), its A = 0"
+    reference = "Filter Grafting for Deep Neural Networks (CVPR 2020), arXiv 2001.05868, its A = 0"
 
     def keep(self, own: float, donor: float) -> float:
         return 0.5

@@ -20,7 +20,8 @@ class DiLoCo(Rule):
 
     g is the mean over peers of ``outer - W``, how far they have gone from the weights that they
     began with together; `outer_lr` is lr, `outer_momentum` m. Every 500 steps as published, at
-    most an epoch, and at every epoch's end. Optimizers stay with their peers.
+    most an epoch, and at every epoch's end. Optimizers stay with their peers, and
+    statistics in buffers are averaged.
     """
 
     name = "diloco"
@@ -66,6 +67,11 @@ class DiLoCo(Rule):
     def take(self, intake: Intake, memory: Memory) -> Mapping[str, float]:
         for name, own in intake.own.items():
             weights, *moments = zip(*intake.in_order(name), strict=True)
+            if name in intake.buffers:
+                # A step beyond the mean would make variances negative.
+                if intake.me in intake.plan.peers:
+                    own[0].copy_(torch.stack(weights).mean(dim=0))
+                continue
             outer_T, velocity_T = memory[OUTER][name], memory[MOMENTUM][name]
             # The same numbers in the same order, so that all peers come to the same bytes.
             gradient_T = outer_T - torch.stack(weights).mean(dim=0)

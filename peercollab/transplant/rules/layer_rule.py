@@ -64,7 +64,7 @@ class LayerRule(Rule):
         shares: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
         fixed = self._fixed_sources(len(peers), exchange.draw)
         for layer in layers:
-            values = [statistics[peer].get(layer, 0.0) for peer in peers]
+            values = [0.0 if self.measure is None else statistics[peer][layer] for peer in peers]
             for place, sources in enumerate(fixed or self._sources_of(values)):
                 received = sum(values[donor] * weight for donor, weight in sources.items())
                 given = 1 - self.keep(values[place], received)

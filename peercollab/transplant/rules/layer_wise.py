@@ -24,7 +24,9 @@ class LayerWise(LayerRule):
     """
 
     name = "layer-wise"
-    reference = "Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022)"
+    reference = (
+        "Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022), arXiv 2111.00429"
+    )
 
     steepness: float = 30.0
     weighting: Weighting = "sigmoid"

@@ -22,7 +22,10 @@ class Noise(Rule):
     """
 
     name = "noise"
-    reference = "the control of Enhancing Top-N Item Recommendations by Peer Collaboration"
+    reference = (
+        "the control of Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022), "
+        "arXiv 2111.00429"
+    )
     has_donors = False
     moments_travel = False
 

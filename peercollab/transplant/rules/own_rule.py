@@ -70,6 +70,8 @@ class OwnRule(LayerWise):
         function = _load(self.path, self.function, self.source)
         try:
             inspect.signature(function).bind(None, None, None)
+        except ValueError:
+            return  # A builtin, such as torch.lerp, that does not tell what it takes.
         except TypeError as error:
             raise PeercollabError(
                 f"{self._where}: it must take the receiver's tensor, the donor's tensor and a "
@@ -77,11 +79,18 @@ class OwnRule(LayerWise):
             ) from error
 
     def mix(self, name: str, own: Bundle, donor: Bundle, keep: float) -> Bundle:
+        """Ask the function.
+
+        Raises
+        ------
+        PeercollabError
+            It failed, or gave another shape or type, or values that are not finite.
+        """
         # It gets copies: what it writes to its arguments must not reach a donor's snapshot.
         own_T, donor_T = own[0].clone(), donor[0].clone()
         try:
             new_T = _load(self.path, self.function, self.source)(own_T, donor_T, keep)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PeercollabError(
                 f"{self._where} failed on {name}: {type(error).__name__}: {error}"
             ) from error
@@ -94,6 +103,11 @@ class OwnRule(LayerWise):
                 f"{self._where} gave shape {tuple(new_T.shape)} for {name}, which has "
                 f"{tuple(own_T.shape)}: return the receiver's shape"
             )
+        if new_T.dtype != own_T.dtype:
+            raise PeercollabError(
+                f"{self._where} gave {new_T.dtype} for {name}, which has {own_T.dtype}: return the "
+                "receiver's type"
+            )
         if not torch.isfinite(new_T).all():
             raise PeercollabError(f"{self._where} gave NaN or infinite values for {name}")
         return (new_T,)
@@ -105,11 +119,17 @@ class OwnRule(LayerWise):
 
 @cache
 def _load(path: str, function: str, source: str) -> Mix:
-    """The function of that name in a source text."""
+    """The function of that name in a source text.
+
+    Raises
+    ------
+    PeercollabError
+        The text cannot be run, or has no such function.
+    """
     space: dict[str, Any] = {"__name__": Path(path).stem, "__file__": path}
     try:
         exec(compile(source, path, "exec"), space)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise PeercollabError(
             f"--rule {path}:{function}: {path}{line} cannot be run: {type(error).__name__}: {error}"

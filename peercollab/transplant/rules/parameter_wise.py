@@ -18,7 +18,9 @@ class ParameterWise(LayerRule):
     """
 
     name = "parameter-wise"
-    reference = "Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022)"
+    reference = (
+        "Enhancing Top-N Item Recommendations by Peer Collaboration (SIGIR 2022), arXiv 2111.00429"
+    )
 
     percent: float = 50.0
 

@@ -37,6 +37,8 @@ class Intake:
         What each donor gave, in ascending order of donors; only read.
     shares
         Of each donor, its share in each tensor.
+    buffers
+        Tensors that are statistics of a layer, not parameters.
     """
 
     me: int
@@ -44,6 +46,7 @@ class Intake:
     own: Bundles
     given: Mapping[int, Bundles]
     shares: Mapping[int, Mapping[str, float]]
+    buffers: frozenset[str] = frozenset()
 
     def in_order(self, name: str) -> list[Bundle]:
         """The tensor as each peer that takes part holds it, in the order of the peers."""

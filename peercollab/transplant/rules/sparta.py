@@ -19,7 +19,9 @@ class Sparta(PositionRule):
     """
 
     name = "sparta"
-    reference = "SPARTA: Sparse Parameter Averaging (EXO Labs)"
+    reference = (
+        "SPARTA: Sparse Parameter Averaging (EXO Labs, 2025), https://blog.exolabs.net/day-12"
+    )
 
     share: float = 0.005
 

@@ -16,8 +16,8 @@ class Wash(PositionRule):
     """At a random `share` of all entries the peers' values are permuted among the peers.
 
     Each position has a permutation of its own, so that over all peers no value is lost. At every
-    step; the published share could not be found, and the default of 0.01 is ours. The run ends
-    in the average of the peers.
+    step; the published share could not be found, and the default of 0.01 is ours, as is that
+    all layers have the same. The run ends in the average of the peers.
     """
 
     name = "wash"
