@@ -1,9 +1,6 @@
 """How long the coordinator takes to plan an exchange, by peers, layers and choice of donors.
 
-    .venv/bin/python scripts/benchmarks/planning.py
-
 Planning is a pure function of a few numbers a layer, so the peers are nothing but these numbers.
-The least of several runs is taken: other work on the machine only ever adds to it.
 """
 
 import time
@@ -16,13 +13,31 @@ from peercollab.transplant.exchange import Exchange
 from peercollab.transplant.layers import Layer
 from peercollab.transplant.rules.layer_wise import LayerWise
 from peercollab.transplant.rules.rule import make_plan
+from scripts.benchmarks.measure import spread
+from scripts.benchmarks.report import Row
+from scripts.benchmarks.setting import Setting
 
-SIZES = ((8, 200), (16, 200), (32, 200), (64, 200), (64, 100), (64, 50))
+PART = "planning"
 RUNS = 15
 
 
+def measure(setting: Setting) -> list[Row]:
+    """A row a size and choice of donors."""
+    setting.say("planning")
+    return [
+        Row(
+            PART,
+            f"a plan for {n_peers} peers of {n_layers} layers, donors {donors}",
+            "ms",
+            spread([milliseconds(donors, n_peers, n_layers) for _ in range(setting.runs)]),
+        )
+        for n_peers, n_layers in setting.sizes.planning
+        for donors in get_args(Donors)
+    ]
+
+
 def milliseconds(donors: Donors, n_peers: int, n_layers: int) -> float:
-    """Of one plan."""
+    """Of one plan: the least of several, as other work on the machine only ever adds to it."""
     names = [f"layers.{i}" for i in range(n_layers)]
     layers = {
         name: Layer(name, "middle", {f"{name}.weight": (64, 64), f"{name}.bias": (64,)})
@@ -40,16 +55,3 @@ def milliseconds(donors: Donors, n_peers: int, n_layers: int) -> float:
         taken.append(time.perf_counter() - started)
     assert len(plan.receivers) == n_peers
     return 1000 * min(taken)
-
-
-def main() -> None:
-    """Print a table: a row a size, a column a choice of donors."""
-    choices = get_args(Donors)
-    print("peers  layers  " + "  ".join(f"{choice:>8}" for choice in choices) + "   ms")
-    for n_peers, n_layers in SIZES:
-        row = (milliseconds(choice, n_peers, n_layers) for choice in choices)
-        print(f"{n_peers:5}  {n_layers:6}  " + "  ".join(f"{value:8.2f}" for value in row))
-
-
-if __name__ == "__main__":
-    main()

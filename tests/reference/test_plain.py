@@ -1,0 +1,139 @@
+"""The plain reference and our code come to the same logits, loss, training, ranks and exchange.
+
+./scripts/test tests/reference
+"""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from peercollab.data.batches import training_batch
+from peercollab.data.sequences import Histories
+from peercollab.data.split import Spans, queries, training_spans, windows
+from peercollab.models.build import build_model
+from peercollab.models.model import SequenceModel
+from peercollab.models.sasrec import SASRecOptions
+from peercollab.training.metrics import metrics_of
+from peercollab.training.scoring import ModelScorer, rank_targets
+from peercollab.transplant.criteria import CRITERIA
+from tests.reference.plain_exchange import plain_entropy, plain_exchange
+from tests.reference.plain_model import PlainSASRec
+from tests.reference.plain_ranking import plain_metrics, plain_ranks
+from tests.reference.plain_training import (
+    PlainTrainer,
+    fixed_rows,
+    inputs_and_targets,
+    plain_loss,
+)
+
+ITEMS = 37
+LENGTH = 9
+OPTIONS = SASRecOptions(hidden_size=8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
+
+
+@pytest.fixture
+def histories() -> Histories:
+    """150 users of 3 to 30 items: some shorter than a window, some cut into several."""
+    generator = np.random.default_rng(4)
+    lengths = generator.integers(3, 31, 150)
+    items = generator.integers(0, ITEMS, lengths.sum()).astype(np.int32)
+    return Histories(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), ITEMS)
+
+
+def both() -> tuple[SequenceModel, PlainSASRec]:
+    """Our model with every parameter drawn anew, and the plain one with the same ones."""
+    ours = build_model(ITEMS, OPTIONS, seed=1).eval()
+    generator = torch.Generator().manual_seed(2)
+    for parameter in ours.parameters():
+        parameter.data.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
+    plain = PlainSASRec(ITEMS, 8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH).eval()
+    plain.copy_from(ours.state_dict())
+    return ours, plain
+
+
+def lists_of(histories: Histories, spans: Spans) -> list[list[int]]:
+    return [
+        histories.items[start:stop].tolist()
+        for start, stop in zip(spans.starts, spans.stops, strict=True)
+    ]
+
+
+def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None:
+    ours, plain = both()
+    spans = training_spans(histories)
+    batch = training_batch(histories.items, windows(spans, LENGTH))
+    rows = fixed_rows(lists_of(histories, spans), LENGTH, plain.padding)
+    inputs_BL, targets_BL = inputs_and_targets(rows, plain.padding)
+    is_real_BL = targets_BL != plain.padding
+    assert not is_real_BL.all()
+    with torch.no_grad():
+        table_VD, bias_V = ours.item_table()
+        hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N]
+        ours_NV = hidden_ND @ table_VD.T + bias_V
+        plain_NV = plain.logits(inputs_BL)[is_real_BL]
+    assert torch.equal(batch.targets_N, targets_BL[is_real_BL])
+    torch.testing.assert_close(plain_NV, ours_NV, rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_of_a_batch_is_equal(histories: Histories) -> None:
+    ours, plain = both()
+    spans = training_spans(histories)
+    batch = training_batch(histories.items, windows(spans, LENGTH))
+    rows = fixed_rows(lists_of(histories, spans), LENGTH, plain.padding)
+    with torch.no_grad():
+        table_VD, bias_V = ours.item_table()
+        hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N].double()
+        assert bias_V is not None
+        logits_NV = hidden_ND @ table_VD.double().T + bias_V.double()
+        exact = torch.nn.functional.cross_entropy(logits_NV, batch.targets_N)
+        loss = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("keep_seen", [False, True])
+def test_ranks_and_metrics_are_equal(histories: Histories, keep_seen: bool) -> None:
+    ours, plain = both()
+    asked = queries(histories, "validation")
+    expected = rank_targets(
+        ModelScorer(ours, torch.device("cpu")), histories.items, asked, keep_seen=keep_seen
+    )
+    ranks = plain_ranks(
+        plain,
+        lists_of(histories, asked.spans),
+        asked.targets.tolist(),
+        keep_seen=keep_seen,
+        batch_size=32,
+    )
+    assert ranks == expected.tolist()
+    assert plain_metrics(ranks) == pytest.approx(metrics_of(expected))
+
+
+def test_training_lowers_the_loss_and_counts_real_positions(histories: Histories) -> None:
+    _, plain = both()
+    sequences = lists_of(histories, training_spans(histories))
+    trainer = PlainTrainer(plain, sequences, batch_size=16, learning_rate=1e-2)
+    rows = inputs_and_targets(trainer.rows, plain.padding)
+    before = plain_loss(plain, *rows).item()
+    steps = -(-len(trainer.rows) // 16)
+    assert trainer.train(steps) == sum(len(sequence) - 1 for sequence in sequences)
+    trainer.train(4 * steps)
+    assert plain_loss(plain, *rows).item() < before - 0.2
+
+
+def test_an_exchange_mixes_by_entropy(tmp_path: Path) -> None:
+    models = [PlainSASRec(ITEMS, 8, max_length=LENGTH) for _ in range(3)]
+    before = [copy.deepcopy(model.state_dict()) for model in models]
+    plain_exchange(models, tmp_path, steepness=5.0)
+    layer = "blocks.1.widen"
+    for number, model in enumerate(models):
+        own, donor = before[number], before[number - 1]
+        entropy = [CRITERIA["entropy"].measure(state[f"{layer}.weight"]) for state in (own, donor)]
+        assert entropy[0] == pytest.approx(plain_entropy(own[f"{layer}.weight"]), abs=1e-9)
+        alpha = 1 / (1 + math.exp(-5.0 * (entropy[0] - entropy[1])))
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            mixed = alpha * own[name] + (1 - alpha) * donor[name]
+            torch.testing.assert_close(model.state_dict()[name], mixed)
