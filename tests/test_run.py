@@ -117,6 +117,8 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--lr 0.01",
         "--batch-size 8",
         "--weight-decay 0.1",
+        "--loss sampled --negatives 20",
+        "--loss gbce",
         "--schedule cosine",
         "--no-lr-spread",
         "--seed 11",
@@ -180,6 +182,8 @@ def test_every_option_changes_the_outcome(
     [
         ("--augment crop --augment-share 0.4", "--augment crop"),
         ("--augment mask --augment-share 0.4", "--augment mask"),
+        ("--loss sampled --negatives 20", "--loss sampled"),
+        ("--loss gbce --calibration 0.1", "--loss gbce"),
         ("--exchange-every 3 --exchange-from 0.5", "--exchange-every 3"),
         ("--augment reorder --augment-share 0.9", "--augment reorder"),
         ("--ema 0.9", "--ema 0.5"),

@@ -26,10 +26,19 @@ class Importance:
         """Take in the present gradients, before the weights move by them."""
         for name, weight_T in model.named_parameters():
             if weight_T.grad is not None:
-                product = (weight_T * weight_T.grad).abs().mean(dtype=torch.float64)
+                product = _mean_product(weight_T, weight_T.grad)
                 self._sums[name] = self._sums.get(name, torch.zeros_like(product)) + product
         self._steps += 1
 
     def means(self) -> Mapping[str, Tensor]:
         """float64 scalar of each parameter that had a gradient."""
         return {name: total / self._steps for name, total in self._sums.items()}
+
+
+def _mean_product(weight_T: Tensor, grad_T: Tensor) -> Tensor:
+    """Mean of ``|weight * gradient|`` over all entries; rows without a gradient add nothing."""
+    if grad_T.is_sparse:
+        grad_T = grad_T.coalesce()
+        rows_RD = weight_T[grad_T.indices()[0]]
+        return (rows_RD * grad_T.values()).abs().sum(dtype=torch.float64) / weight_T.numel()
+    return (weight_T * grad_T).abs().mean(dtype=torch.float64)

@@ -6,9 +6,15 @@ from typing import Annotated, Literal
 
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
+from peercollab.training.sampled_loss import (
+    GBCE_CALIBRATION,
+    GBCE_NEGATIVES,
+    SAMPLED_NEGATIVES,
+)
 from peercollab.training.schedule import Schedule
 
 Init = Literal["own", "shared"]
+LossName = Literal["full", "sampled", "gbce"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,13 @@ class TrainingOptions:
     """Learning rate of Adam."""
     batch_size: int = 128
     """Windows of user histories in a batch."""
+    loss: LossName = "full"
+    """full: softmax over the whole catalogue; sampled: over the target and negatives drawn by
+    popularity; gbce: gSASRec's binary cross-entropy. The last two are for large catalogues."""
+    negatives: Annotated[int | None, unless_given("4096 for sampled, 256 for gbce")] = None
+    """Of sampled: items drawn for a whole step; of gbce: for each target."""
+    calibration: Annotated[float | None, unless_given("0.75")] = None
+    """Of gbce: from 0, plain binary cross-entropy, to 1, as if all items were negatives."""
     weight_decay: float = 0.0
     """L2 penalty that Adam adds to the gradients."""
     schedule: Schedule = "constant"
@@ -42,6 +55,7 @@ class TrainingOptions:
     """Rank items that the user has seen already, too."""
 
     def __post_init__(self) -> None:
+        self._require_loss()
         for name in ("epochs", "batch_size", "validate_every"):
             if (value := getattr(self, name)) < 1:
                 raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
@@ -55,4 +69,35 @@ class TrainingOptions:
         if not 0 <= self.ema < 1:
             raise PeercollabError(
                 f"--ema is {self.ema}: give a decay from 0 (off) up to, not including, 1"
+            )
+
+    @property
+    def loss_negatives(self) -> int:
+        """Items drawn: what was asked for, else what the loss has by default."""
+        return self.negatives or (SAMPLED_NEGATIVES if self.loss == "sampled" else GBCE_NEGATIVES)
+
+    @property
+    def gbce_calibration(self) -> float:
+        """gBCE's t: what was asked for, else the published one."""
+        return GBCE_CALIBRATION if self.calibration is None else self.calibration
+
+    def _require_loss(self) -> None:
+        if self.negatives is not None:
+            if self.loss == "full":
+                raise PeercollabError("--negatives has no effect with --loss full: leave it out")
+            if self.negatives < 1:
+                raise PeercollabError(f"--negatives is {self.negatives}: give 1 or more")
+        if self.calibration is not None:
+            if self.loss != "gbce":
+                raise PeercollabError(
+                    f"--calibration has no effect with --loss {self.loss}: leave it out"
+                )
+            if not 0 <= self.calibration <= 1:
+                raise PeercollabError(
+                    f"--calibration is {self.calibration}: give a number from 0 to 1"
+                )
+        if self.loss == "sampled" and self.weight_decay:
+            raise PeercollabError(
+                "--weight-decay is not possible with --loss sampled, under which the optimizer "
+                "sees few of the rows at a time: leave it out"
             )

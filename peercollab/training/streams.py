@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["initialisation", "order", "dropout", "exchange", "augmentation"]
+Purpose = Literal["initialisation", "order", "dropout", "exchange", "augmentation", "negatives"]
 # The stream of what all peers have in common; their own are numbered from 1.
 SHARED_STREAM = 0
 
@@ -23,6 +23,7 @@ _PURPOSES: tuple[Purpose, ...] = (
     "dropout",
     "exchange",
     "augmentation",
+    "negatives",
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.data.batches import bucketed_order
@@ -23,7 +23,8 @@ from peercollab.models.saved import load_model
 from peercollab.training.augment import augmented_batch, crop
 from peercollab.training.diversity import Augmentation
 from peercollab.training.importance import Importance
-from peercollab.training.loss import full_cross_entropy
+from peercollab.training.objective import Objective
+from peercollab.training.optimizer import Adam
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.scoring import ModelScorer, rank_targets
@@ -32,7 +33,6 @@ from peercollab.training.streams import SHARED_STREAM, Purpose, TorchStream, str
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
 STEPS_A_LOOK = 20
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 NO_AUGMENTATION = Augmentation()
 
 OnStep = Callable[[int, int, float], None]
@@ -52,7 +52,7 @@ class TrainerState:
     """A trainer at one moment between epochs: state dicts of its parts, on the CPU."""
 
     model: dict[str, Any]
-    optimizer: dict[str, Any]
+    optimizer: list[dict[str, Any]]
     average: dict[str, Any] | None
 
 
@@ -107,11 +107,12 @@ class Trainer:
         first = SHARED_STREAM if options.init == "shared" else stream
         seed = stream_seed(options.seed, first, "initialisation")
         self.model = build_model(histories.n_items, model_options, seed).to(device)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=learning_rate,
+        self.objective = Objective(options, histories, device)
+        self.optimizer = Adam(
+            self.model,
+            self._expect_sparse_gradients() if options.loss == "sampled" else (),
+            learning_rate=learning_rate,
             weight_decay=options.weight_decay,
-            fused=True,
         )
         self._average = (
             AveragedModel(
@@ -141,6 +142,7 @@ class Trainer:
             windows=windows,
             batches=bucketed_order(windows.lengths, self.options.batch_size, generator),
             augmenting=augmenting,
+            negatives=np.random.default_rng(self._seed("negatives", epoch)),
             dropout=TorchStream(self._seed("dropout", epoch), self.device),
             loss_sum=torch.zeros((), device=self.device, dtype=torch.float64),
         )
@@ -176,7 +178,7 @@ class Trainer:
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
             raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
-        return Epoch(running.mean_loss(), running.positions, self.optimizer.param_groups[0]["lr"])
+        return Epoch(running.mean_loss(), running.positions, self.optimizer.learning_rate)
 
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> Epoch:
         """A whole epoch at once: `begin_epoch`, then `train_to` its end."""
@@ -192,25 +194,15 @@ class Trainer:
     def moments(self) -> dict[str, tuple[Tensor, ...]]:
         """Adam's two moments of each parameter, in place: writing to one changes the optimizer."""
         return {
-            name: tuple(state[moment] for moment in MOMENTS)
+            name: moments
             for name, parameter in self.model.named_parameters()
-            if (state := self.optimizer.state.get(parameter))
+            if (moments := self.optimizer.moments(parameter))
         }
 
     def forget_moments(self, name: str, changed_T: Tensor) -> None:
-        """Set a parameter's moments to 0 where `changed_T`, bool of its shape, says so.
-
-        Where all of them go, the count of steps that corrects their bias begins anew, too. Adam
-        has one count a tensor, so where some stay it goes on, and the entries begun anew take
-        steps of up to three times the learning rate at first. Buffers have no moments.
-        """
-        parameter = dict(self.model.named_parameters()).get(name)
-        if parameter is None or not (state := self.optimizer.state.get(parameter)):
-            return
-        for moment in MOMENTS:
-            state[moment].masked_fill_(changed_T, 0.0)
-        if changed_T.all():
-            state["step"].zero_()
+        """Set moments of a parameter to 0 where bool `changed_T` says so; buffers have none."""
+        if (parameter := dict(self.model.named_parameters()).get(name)) is not None:
+            self.optimizer.forget(parameter, changed_T)
 
     def state(self) -> TrainerState:
         """A copy of all that an epoch changes, in the CPU's memory."""
@@ -236,15 +228,29 @@ class Trainer:
         average: SequenceModel = self._average.module  # type: ignore[assignment]
         return average
 
+    def _expect_sparse_gradients(self) -> list[Tensor]:
+        """Let embeddings of items have sparse gradients; all parameters that then have some."""
+        embeddings = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, nn.Embedding) and module.num_embeddings == self.histories.n_items
+        ]
+        for embedding in embeddings:
+            embedding.sparse = True
+        table_VD, bias_V = self.model.item_table()
+        return [e.weight for e in embeddings] + [p for p in (table_VD, bias_V) if p is not None]
+
     def _train_step(self, running: "_RunningEpoch", step: int) -> None:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
         windows = running.windows.take(running.batches[step])
         batch = augmented_batch(
             self.histories.items, windows, self.augmentation, running.augmenting
-        ).to(self.device)
+        )
+        negatives = self.objective.draw(batch.targets_N, running.negatives)
+        batch = batch.to(self.device)
         hidden_ND = self.model(batch.rows).flatten(0, 1)[batch.real_N]
-        loss = full_cross_entropy(hidden_ND, *self.model.item_table(), batch.targets_N)
-        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.objective(hidden_ND, *self.model.item_table(), batch.targets_N, negatives)
+        self.optimizer.zero_grad()
         loss.backward()
         if self.measure_importance:
             self.importance.add(self.model)
@@ -286,8 +292,7 @@ class Trainer:
             step,
             self.options.epochs * self.steps_per_epoch,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.learning_rate = rate
 
     def _finite(self, loss: float, epoch: int, step: int) -> float:
         if not math.isfinite(loss):
@@ -309,6 +314,7 @@ class _RunningEpoch:
     windows: Spans
     batches: Sequence[Int64Array]
     augmenting: np.random.Generator
+    negatives: np.random.Generator
     dropout: TorchStream
     loss_sum: Tensor
     positions: int = 0
@@ -324,4 +330,6 @@ def _copied(state: Any) -> Any:
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
         return {name: _copied(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [_copied(value) for value in state]
     return copy.deepcopy(state)

@@ -1,14 +1,19 @@
 """How much a layer's weight holds, as one number, and how two such numbers are compared."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 CriterionName = Literal["entropy", "l1-norm", "l2-norm", "importance"]
 BINS = 10
+
+# Compared with one bin's end after another, this many stay in a core's own cache.
+_ENTRIES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,54 @@ def entropy(weight_T: Tensor, bins: int = BINS) -> float:
     "Filter Grafting for Deep Neural Networks" (CVPR 2020, arXiv 2001.05868); the PCRec
     code leaves the maximum out of the last bin, which is not followed here.
     """
-    x_T = weight_T.flatten().double()
-    low, high = x_T.min(), x_T.max()
+    # Short floating-point numbers, which numpy does not know, are float32 numbers, too.
+    x_N = weight_T.flatten()
+    x_N = x_N if x_N.dtype in (torch.float32, torch.float64) else x_N.float()
+    low, high = (float(end) for end in x_N.aminmax())
     if low == high:
         return 0.0
-    bin_T = ((x_T - low) * bins / (high - low)).floor().clamp_(max=bins - 1).long()
-    p = torch.bincount(bin_T, minlength=bins).double() / len(x_T)
-    return -float(torch.xlogy(p, p).sum())
+    reached = count_at_least(x_N, _lower_ends(low, high, bins, x_N.dtype == torch.float64))
+    counts = -np.diff([len(x_N), *reached, 0])
+    p = counts[counts > 0] / len(x_N)
+    return -float((p * np.log(p)).sum())
+
+
+def count_at_least(x_N: Tensor, ends: Sequence[float]) -> list[int]:
+    """How many entries are at or above each of some values: one pass over memory on a CPU."""
+    if x_N.device.type != "cpu":
+        return torch.stack([(x_N >= end).sum() for end in ends]).tolist()
+    reached = np.zeros(len(ends), dtype=np.int64)
+    for part in np.split(x_N.numpy(), range(_ENTRIES_AT_ONCE, len(x_N), _ENTRIES_AT_ONCE)):
+        reached += [np.count_nonzero(part >= end) for end in ends]
+    return reached.tolist()
+
+
+def _lower_ends(low: float, high: float, bins: int, is_double: bool) -> list[float]:
+    """The least number of the weight's own type in each bin but the first.
+
+    Which bin a number is in never falls as the number rises, rounding included. So a bin is told
+    by its least number, which bisection finds, and an entry's by comparisons alone.
+    """
+    whole, number = (np.int64, np.float64) if is_double else (np.int32, np.float32)
+
+    # Floating-point numbers of one sign are in the order of their bits.
+    def place_of(x: float) -> int:
+        return int(math.copysign(int(number(abs(x)).view(whole)), x))
+
+    def at(place: int) -> float:
+        return math.copysign(float(whole(abs(place)).view(number)), place)
+
+    def least_of_bin(k: int) -> float:
+        below, reached = place_of(low), place_of(high)
+        while reached - below > 1:
+            middle = (below + reached) // 2
+            if math.floor((at(middle) - low) * bins / (high - low)) >= k:
+                reached = middle
+            else:
+                below = middle
+        return at(reached)
+
+    return [least_of_bin(k) for k in range(1, bins)]
 
 
 def l1_norm(weight_T: Tensor) -> float:

@@ -36,3 +36,30 @@ def test_a_value_out_of_range_is_refused_by_name(given: dict[str, Any], named: s
 
 def test_the_least_values_are_taken() -> None:
     TrainingOptions(epochs=1, patience=0, validate_every=1, batch_size=1, weight_decay=0.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"negatives": 5}, "--negatives has no effect with --loss full"),
+        ({"calibration": 0.5}, "--calibration has no effect with --loss full"),
+        (
+            {"loss": "sampled", "calibration": 0.5},
+            "--calibration has no effect with --loss sampled",
+        ),
+        ({"loss": "gbce", "calibration": 1.5}, "--calibration is 1.5"),
+        ({"loss": "gbce", "negatives": 0}, "--negatives is 0"),
+        ({"loss": "sampled", "weight_decay": 0.1}, "--weight-decay is not possible"),
+    ],
+)
+def test_what_a_loss_does_not_have_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PeercollabError, match=message):
+        TrainingOptions(**given)
+
+
+def test_losses_bring_their_published_settings() -> None:
+    assert TrainingOptions(loss="sampled").loss_negatives == 4096
+    assert TrainingOptions(loss="gbce").loss_negatives == 256
+    assert TrainingOptions(loss="gbce").gbce_calibration == 0.75
+    assert TrainingOptions(loss="gbce", negatives=7, calibration=0.0).loss_negatives == 7
+    assert TrainingOptions(loss="gbce", calibration=0.0).gbce_calibration == 0.0

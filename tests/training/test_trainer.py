@@ -13,7 +13,7 @@ from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.diversity import Augment, Augmentation
 from peercollab.training.metrics import metrics_of
-from peercollab.training.options import TrainingOptions
+from peercollab.training.options import LossName, TrainingOptions
 from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
 
 MODEL = SASRecOptions(hidden_size=16, max_length=8, dropout=0.2)
@@ -85,8 +85,9 @@ def test_where_an_epoch_is_interrupted_makes_no_difference(
     assert equal(weights(whole), weights(parts))
 
 
-def test_a_state_is_gone_back_to_as_if_nothing_had_been() -> None:
-    own = trainer(replace(OPTIONS, ema=0.9))
+@pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
+def test_a_state_is_gone_back_to_as_if_nothing_had_been(loss: LossName) -> None:
+    own = trainer(replace(OPTIONS, ema=0.9, loss=loss))
     own.train_epoch(1)
     state = own.state()
     outcomes = []
@@ -191,6 +192,8 @@ def test_held_out_items_are_never_trained_on() -> None:
         {"options": replace(OPTIONS, batch_size=17)},
         {"options": replace(OPTIONS, weight_decay=0.01)},
         {"options": replace(OPTIONS, schedule="cosine")},
+        {"options": replace(OPTIONS, loss="sampled", negatives=20)},
+        {"options": replace(OPTIONS, loss="gbce", negatives=5)},
         {"options": replace(OPTIONS, init="shared")},
         {"model": replace(MODEL, dropout=0.0)},
         {"model": replace(MODEL, heads=2)},
@@ -210,8 +213,12 @@ def test_every_setting_changes_the_outcome(change: dict[str, Any]) -> None:
     assert not all(torch.equal(own[name], other[name]) for name in shared)
 
 
-def test_training_learns_the_walk() -> None:
-    own = trainer(replace(OPTIONS, epochs=30), replace(MODEL, dropout=0.0), learning_rate=1e-2)
+@pytest.mark.parametrize(
+    "loss", [{}, {"loss": "sampled", "negatives": 30}, {"loss": "gbce", "negatives": 30}]
+)
+def test_training_learns_the_walk(loss: dict[str, Any]) -> None:
+    options = replace(OPTIONS, epochs=30, **loss)
+    own = trainer(options, replace(MODEL, dropout=0.0), learning_rate=1e-2)
     before = metrics_of(own.rank("test"))["hr@5"]
     losses = [own.train_epoch(epoch).loss for epoch in range(1, 31)]
     assert losses[-1] < losses[0] / 2

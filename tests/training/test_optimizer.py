@@ -1,0 +1,107 @@
+"""Adam of dense and sparse gradients against torch's own optimizers."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from peercollab.training.optimizer import Adam
+
+
+class Network(nn.Module):
+    """A table of which few rows are read, and a layer."""
+
+    def __init__(self, *, sparse: bool) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.table = nn.Embedding(20, 4, sparse=sparse)
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, rows_N: Tensor) -> Tensor:
+        return self.layer(self.table(rows_N)).square().sum()
+
+
+def trained(network: Network, optimizer: Adam, steps: int = 4) -> None:
+    for step in range(steps):
+        optimizer.zero_grad()
+        network(torch.tensor([step, 3, 7])).backward()
+        optimizer.step()
+
+
+def of(network: Network, *, sparse: bool, weight_decay: float = 0.0) -> Adam:
+    rows = [network.table.weight] if sparse else []
+    return Adam(network, rows, learning_rate=0.1, weight_decay=weight_decay)
+
+
+def test_dense_gradients_get_torchs_adam() -> None:
+    ours, theirs = Network(sparse=False), Network(sparse=False)
+    trained(ours, of(ours, sparse=False, weight_decay=0.01))
+    oracle = torch.optim.Adam(theirs.parameters(), lr=0.1, weight_decay=0.01)
+    for step in range(4):
+        oracle.zero_grad()
+        theirs(torch.tensor([step, 3, 7])).backward()
+        oracle.step()
+    for own, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own, its, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients_move_the_rows_that_have_one() -> None:
+    network = Network(sparse=True)
+    before = copy.deepcopy(network)
+    trained(network, of(network, sparse=True))
+    moved = (network.table.weight != before.table.weight).any(dim=1)
+    assert moved.nonzero().flatten().tolist() == [0, 1, 2, 3, 7]
+    assert (network.layer.weight != before.layer.weight).any()
+
+
+def test_a_sparse_gradient_where_none_was_expected_counts_all_the_same() -> None:
+    one, other = Network(sparse=True), Network(sparse=False)
+    for network in (one, other):
+        trained(network, of(network, sparse=False))
+    torch.testing.assert_close(one.table.weight, other.table.weight)
+
+
+def test_a_rate_is_that_of_all_parts() -> None:
+    network = Network(sparse=True)
+    optimizer = of(network, sparse=True)
+    optimizer.learning_rate = 0.0
+    before = copy.deepcopy(network)
+    trained(network, optimizer)
+    assert optimizer.learning_rate == 0.0
+    assert torch.equal(network.table.weight, before.table.weight)
+    assert torch.equal(network.layer.weight, before.layer.weight)
+
+
+def test_forgetting_all_moments_begins_anew_and_forgetting_some_goes_on() -> None:
+    for sparse in (False, True):
+        network = Network(sparse=sparse)
+        optimizer = of(network, sparse=sparse)
+        weight = network.table.weight
+        assert optimizer.moments(weight) == ()
+        optimizer.forget(weight, torch.ones(20, 4, dtype=torch.bool))
+        trained(network, optimizer)
+        some = torch.zeros(20, 4, dtype=torch.bool)
+        some[3] = True
+        optimizer.forget(weight, some)
+        for moment in optimizer.moments(weight):
+            assert not moment[3].any()
+            assert moment[7].any()
+        fresh = copy.deepcopy(network)
+        optimizer.forget(weight, ~torch.zeros_like(some))
+        # The first step of a new Adam is as long as the rate, whatever the gradient.
+        trained(network, optimizer, steps=1)
+        step = (network.table.weight - fresh.table.weight)[[0, 3, 7]].abs()
+        torch.testing.assert_close(step, torch.full((3, 4), 0.1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_state_is_gone_back_to() -> None:
+    network = Network(sparse=True)
+    optimizer = of(network, sparse=True)
+    trained(network, optimizer)
+    kept = copy.deepcopy((network.state_dict(), optimizer.state_dict()))
+    trained(network, optimizer)
+    after = copy.deepcopy(network.state_dict())
+    network.load_state_dict(kept[0])
+    optimizer.load_state_dict(kept[1])
+    trained(network, optimizer)
+    assert all(torch.equal(after[name], value) for name, value in network.state_dict().items())
