@@ -39,3 +39,28 @@ def attend(query_BHLK: Tensor, key_BHLK: Tensor, value_BHLK: Tensor, dropout: Dr
     scale = 1 / math.sqrt(query_RLK.shape[2])
     weight_RLL = torch.baddbmm(future_LL, query_RLK, key_RLK.mT, alpha=scale).softmax(dim=-1)
     return (dropout(weight_RLL) @ value_RLK).unflatten(0, query_BHLK.shape[:2])
+
+
+def attend_once(
+    query_BHK: Tensor, key_BHLK: Tensor, value_BHLK: Tensor, position_B: Tensor
+) -> Tensor:
+    """Attention of one position of each row, without dropout.
+
+    Parameters
+    ----------
+    query_BHK
+        float ``[rows, heads, size of a head]``: of the position that asks.
+    key_BHLK, value_BHLK
+        float ``[rows, heads, positions, size of a head]``.
+    position_B
+        int64 ``[rows]``: which position asks; what comes after it is not seen.
+
+    Returns
+    -------
+    float ``[rows, heads, size of a head]``
+    """
+    column_L = torch.arange(key_BHLK.shape[2], device=position_B.device)
+    is_future_BL = column_L > position_B[:, None]
+    score_BHL = (key_BHLK @ query_BHK[..., None]).squeeze(3) / math.sqrt(query_BHK.shape[2])
+    weight_BHL = score_BHL.masked_fill(is_future_BL[:, None], -math.inf).softmax(dim=-1)
+    return (weight_BHL[:, :, None] @ value_BHLK).squeeze(2)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
@@ -48,6 +49,11 @@ class SequenceModel(nn.Module):
     @abstractmethod
     def forward(self, rows: Rows) -> Tensor:
         """Hidden states: float32 ``[rows, positions, hidden size]``; padded places mean nothing."""
+
+    def last_hidden(self, rows: Rows) -> Tensor:
+        """The hidden state after each row's last item: float32 ``[rows, hidden size]``."""
+        row_B = torch.arange(len(rows.lengths_B), device=rows.lengths_B.device)
+        return self(rows)[row_B, rows.lengths_B - 1]
 
     @abstractmethod
     def item_table(self) -> tuple[Tensor, Tensor | None]:

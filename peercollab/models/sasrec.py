@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
-from peercollab.models.attention import attend
+from peercollab.models.attention import attend, attend_once
 from peercollab.models.dropout import Dropout
 from peercollab.models.model import Scope, SequenceModel, Symmetry
 
@@ -71,16 +71,34 @@ class Block(nn.Module):
         return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """float ``[rows, positions, hidden size]`` to the same."""
         attended_BHLK = attend(
             self._heads(self.query(x_BLD)),
             self._heads(self.key(x_BLD)),
             self._heads(self.value(x_BLD)),
             self.dropout,
         )
-        x_BLD = self.attention_norm(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
-        inner_BLD = self.dropout(F.relu(self.widen(x_BLD)))
-        inner_BLD = self.dropout(self.narrow(inner_BLD))
-        return self.feed_forward_norm(x_BLD + inner_BLD)
+        return self._feed_forward(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
+
+    def at(self, x_BLD: Tensor, position_B: Tensor) -> Tensor:
+        """float ``[rows, hidden size]``: what `forward` gives at one position of each row.
+
+        Earlier positions are needed for their keys and values alone. Nothing is dropped.
+        """
+        own_BD = x_BLD[torch.arange(len(x_BLD), device=x_BLD.device), position_B]
+        attended_BHK = attend_once(
+            self._heads(self.query(own_BD)[:, None]).squeeze(2),
+            self._heads(self.key(x_BLD)),
+            self._heads(self.value(x_BLD)),
+            position_B,
+        )
+        return self._feed_forward(own_BD + attended_BHK.flatten(1))
+
+    def _feed_forward(self, x_TD: Tensor) -> Tensor:
+        x_TD = self.attention_norm(x_TD)
+        inner_TD = self.dropout(F.relu(self.widen(x_TD)))
+        inner_TD = self.dropout(self.narrow(inner_TD))
+        return self.feed_forward_norm(x_TD + inner_TD)
 
 
 class SASRec(SequenceModel):
@@ -118,6 +136,20 @@ class SASRec(SequenceModel):
         Position embeddings are aligned to the right: the latest item of a row has the last
         position, whatever the row's length and the padding behind it.
         """
+        x_BLD = self._embedded(rows)
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        return x_BLD
+
+    def last_hidden(self, rows: Rows) -> Tensor:
+        """float32 ``[rows, hidden size]``; the last block is asked for these positions alone."""
+        x_BLD = self._embedded(rows)
+        *others, last = self.blocks
+        for block in others:
+            x_BLD = block(x_BLD)
+        return last.at(x_BLD, rows.lengths_B - 1)  # type: ignore[operator]
+
+    def _embedded(self, rows: Rows) -> Tensor:
         column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
         position_BL = self.max_length - rows.lengths_B[:, None] + column_L
         position_BL = position_BL.clamp_(max=self.max_length - 1)
@@ -125,10 +157,7 @@ class SASRec(SequenceModel):
         if rows.hidden_BL is not None:
             x_BLD = x_BLD.masked_fill(rows.hidden_BL[..., None], 0.0)
         x_BLD = x_BLD + self.position_embedding(position_BL)
-        x_BLD = self.dropout(x_BLD)
-        for block in self.blocks:
-            x_BLD = block(x_BLD)
-        return x_BLD
+        return self.dropout(x_BLD)
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """What hidden states are multiplied with: ``table_VD`` and ``bias_V``."""

@@ -21,7 +21,13 @@ DESCRIPTION = "model.json"
 
 def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
     """Put a model's state into the folder: whole, or not at all."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        # A tensor that two modules share is written twice: the format knows no sharing.
+        tensors[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
+        taken.add(tensor.data_ptr())
     unfinished = folder / f"{WEIGHTS}.unfinished"
     save_file(tensors, unfinished, metadata={"format": "pt"})
     unfinished.replace(folder / WEIGHTS)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peercollab.results.metrics_table import MISSING, metrics_table
+from peercollab.results.shares import mean_shares
 from peercollab.training.metrics import SELECTION_METRIC
 
 # The live table's columns with their least width, so that they stay where they are.
@@ -101,7 +102,10 @@ class RunDisplay:
             for report in record["peers"]:
                 self.say(self._line(record, report))
         for failure in record["failures"]:
-            self.say(f"peer {failure['peer']} sat round {record['round']} out: {failure['reason']}")
+            self.say(
+                f"peer {failure['peer']} sat round {record['round']} out: {failure['reason']} "
+                f"(noticed by step {failure['step']})"
+            )
 
     def say(self, text: str) -> None:
         """Print a line, above the table where there is one."""
@@ -221,15 +225,8 @@ def _validation(report: Mapping[str, Any]) -> float | None:
 
 
 def _received(record: Mapping[str, Any] | None, peer: int) -> Iterator[tuple[list[int], str]]:
-    """From whom a peer received, and their share in percent, as a mean over layers.
-
-    Many donors are told as one.
-    """
-    shares = {
-        transfer["donor"]: sum(transfer["shares"].values()) / len(transfer["shares"])
-        for transfer in (record["transfers"] if record else ())
-        if transfer["receiver"] == peer and transfer["shares"]
-    }
+    """From whom a peer received, and their share in percent; many donors are told as one."""
+    shares = mean_shares([record], peer) if record else {}
     if len(shares) > MOST_DONORS:
         yield list(shares), _percent(sum(shares.values()))
         return
@@ -243,4 +240,4 @@ def _peers(donors: Sequence[int]) -> str:
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.2g} %"
+    return f"{percent:.0f} %" if abs(percent) >= 1 or not percent else f"{percent:.2g} %"

@@ -2,8 +2,7 @@
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import matplotlib
 import numpy as np
@@ -25,23 +24,15 @@ from peercollab.results.plots import (
 NO_SHARE = "#E4E4E4"
 # Where all shares are smaller, colours end at the largest of them and not at 1.
 SMALL_SHARE = 0.2
+# In a panel's title; more donors than these are told by their number.
+MOST_DONORS = 2
 
 
 @matplotlib.rc_context(STYLE)
-def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure | None:
+def donor_shares(rounds: Sequence[Record]) -> Figure | None:
     """For every receiver a map of the donors' share by layer and round.
 
-    Parameters
-    ----------
-    rounds
-        The records.
-    layers
-        Scope of each layer, in the order of the model.
-
-    Returns
-    -------
-    Figure or None
-        None if nothing was exchanged.
+    None if nothing was exchanged.
     """
     transfers = [
         (record["round"], transfer)
@@ -51,27 +42,32 @@ def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure 
     ]
     if not transfers:
         return None
-    names = [
-        name for name in layers if any(name in transfer["shares"] for _, transfer in transfers)
-    ]
+    scopes = {
+        name: scope
+        for name, scope in rounds[0]["layers"].items()
+        if any(name in transfer["shares"] for _, transfer in transfers)
+    }
     receivers = sorted({transfer["receiver"] for _, transfer in transfers})
     n_rows = math.ceil(len(receivers) / 4)
     n_columns = math.ceil(len(receivers) / n_rows)
-    height = 0.9 + n_rows * (0.5 + 0.19 * max(len(names), 5))
+    height = 0.9 + n_rows * (0.5 + 0.19 * max(len(scopes), 5))
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    totals: Counter[tuple[int, int, str]] = Counter()
+    first, last = rounds[0]["round"], rounds[-1]["round"]
+    # What took no part in a round stays without a number, and grey.
+    shares = np.full((len(receivers), len(scopes), last - first + 1), np.nan)
     for round, transfer in transfers:
-        for name, share in transfer["shares"].items():
-            totals[transfer["receiver"], round, name] += share
-    largest = max(totals.values())
-    top = 1.0 if largest > SMALL_SHARE or not largest else largest
-    for axes, receiver in zip(grid.flat, receivers, strict=False):
-        own = [
-            (round, transfer) for round, transfer in transfers if transfer["receiver"] == receiver
-        ]
-        image = _share_map(axes, own, names, rounds, top)
-        _scope_borders(axes, [layers[name] for name in names])
+        of_receiver = shares[receivers.index(transfer["receiver"])]
+        for row, name in enumerate(scopes):
+            if name in transfer["shares"]:
+                before = np.nan_to_num(of_receiver[row, round - first])
+                of_receiver[row, round - first] = before + transfer["shares"][name]
+    limits = share_range(shares)
+    for axes, receiver, share in zip(grid.flat, receivers, shares, strict=False):
+        image = _share_map(axes, share, list(scopes), rounds, limits)
+        donors = {t["donor"] for _, t in transfers if t["receiver"] == receiver}
+        axes.set_title(f"peer {receiver} from {_told(donors)}")
+        _scope_borders(axes, list(scopes.values()))
         round_axis(axes, rounds, n_ticks=12 // n_columns)
     _label_lowest(grid, len(receivers))
     bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 3 / height), pad=0.02)
@@ -80,7 +76,7 @@ def donor_shares(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure 
 
 
 @matplotlib.rc_context(STYLE)
-def criterion_values(rounds: Sequence[Record], layers: Mapping[str, str]) -> Figure | None:
+def criterion_values(rounds: Sequence[Record]) -> Figure | None:
     """The criterion's value of every layer over rounds, a panel a layer, a line a peer.
 
     None if the rule measures nothing.
@@ -88,7 +84,7 @@ def criterion_values(rounds: Sequence[Record], layers: Mapping[str, str]) -> Fig
     measured = {
         name for record in rounds for values in record["statistics"].values() for name in values
     }
-    names = [name for name in layers if name in measured]
+    names = [name for name in rounds[0]["layers"] if name in measured]
     if not names:
         return None
     n_columns = min(5, len(names))
@@ -113,37 +109,49 @@ def criterion_values(rounds: Sequence[Record], layers: Mapping[str, str]) -> Fig
     return figure
 
 
+def share_range(shares: np.ndarray) -> tuple[float, float]:
+    """Where colours begin and end: at 0 and 1, unless all shares are small, or any lie beyond.
+
+    Parameters
+    ----------
+    shares
+        Those that are numbers count; a rule of the user's own can have negative ones.
+    """
+    finite = shares[np.isfinite(shares)]
+    bottom, top = float(finite.min(initial=0.0)), float(finite.max(initial=0.0))
+    small = 0 < max(top, -bottom) <= SMALL_SHARE
+    return bottom, top if small else max(1.0, top)
+
+
 def _share_map(
     axes: Axes,
-    transfers: Sequence[tuple[int, Record]],
+    share: np.ndarray,
     names: Sequence[str],
     rounds: Sequence[Record],
-    top: float,
+    limits: tuple[float, float],
 ) -> AxesImage:
-    """One receiver's map; what took no part in a round stays grey."""
-    first, last = rounds[0]["round"], rounds[-1]["round"]
-    share = np.full((len(names), last - first + 1), np.nan)
-    for round, transfer in transfers:
-        for name, given in transfer["shares"].items():
-            at = names.index(name), round - first
-            share[at] = given if np.isnan(share[at]) else share[at] + given
+    """One receiver's map, of layers by rounds."""
+    bottom, top = limits
     image = axes.imshow(
         share,
         aspect="auto",
         interpolation="nearest",
         cmap="viridis",
-        vmin=0,
+        vmin=bottom,
         vmax=top,
-        extent=(first - 0.5, last + 0.5, len(names) - 0.5, -0.5),
+        extent=(rounds[0]["round"] - 0.5, rounds[-1]["round"] + 0.5, len(names) - 0.5, -0.5),
     )
-    donors = sorted({transfer["donor"] for _, transfer in transfers})
-    receiver = transfers[0][1]["receiver"]
-    axes.set_title(f"peer {receiver} from {', '.join(map(str, donors))}")
     axes.set_facecolor(NO_SHARE)
     axes.grid(visible=False)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=2)
     return image
+
+
+def _told(donors: Collection[int]) -> str:
+    if len(donors) > MOST_DONORS:
+        return f"{len(donors)} peers"
+    return ", ".join(map(str, sorted(donors)))
 
 
 def _label_lowest(grid: np.ndarray, n_panels: int) -> None:

@@ -5,7 +5,7 @@ Imports matplotlib, which is slow: import this where a report is wanted.
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from peercollab.errors import PeercollabError
-from peercollab.results import layer_plots, plots
+from peercollab.results import donor_plot, layer_plots, plots
 from peercollab.results.metrics_table import judged_on, metrics_table, times
 from peercollab.results.stored_run import StoredRun, read_run
 from peercollab.training.metrics import SELECTION_METRIC
@@ -148,11 +148,16 @@ def _against_popularity(metrics: Mapping[str, Any]) -> str:
 
 
 def _notes(run: StoredRun) -> Iterator[str]:
-    if _exchanged(run):
+    if any(record["transfers"] for record in run.rounds):
         yield (
             "<p>Whether the exchange of weights helped is not known from this run. Only a "
             "comparison with the same run under <code>--rule none</code> can tell, best over "
             "several seeds.</p>"
+        )
+    elif any(record["receivers"] for record in run.rounds):
+        yield (
+            "<p>Weights were disturbed by noise in this run. Nothing travelled from peer to peer, "
+            "so there is no map of donors' shares.</p>"
         )
     else:
         yield (
@@ -164,10 +169,11 @@ def _notes(run: StoredRun) -> Iterator[str]:
             '<p class="note">The last line of rounds.jsonl is unfinished, as a killed run leaves '
             "it. That round is left out here.</p>"
         )
-    failures = [(r["round"], failure) for r in run.rounds for failure in r.get("failures", ())]
+    failures = [(r["round"], failure) for r in run.rounds for failure in r["failures"]]
     if failures:
         items = (
-            f"<li>round {round}, peer {failure['peer']}: {escape(failure['reason'])}</li>"
+            f"<li>round {round}, peer {failure['peer']}: {escape(failure['reason'])} "
+            f"(noticed by step {failure['step']} of the epoch)</li>"
             for round, failure in failures
         )
         yield f'<div class="note">Peers that sat a round out:<ul>{"".join(items)}</ul></div>'
@@ -186,25 +192,30 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
 
 def _pictures(run: StoredRun) -> Iterator[str]:
     popularity = run.metrics.get("popularity", {}).get("validation", {}).get(SELECTION_METRIC)
-    layers = run.config["layers"]
     yield "<h2>Learning</h2>"
     yield _picture(
         plots.learning_curves(run.rounds, run.selected, popularity),
         "Mean training loss of each round, and validation NDCG@10, of each peer.",
     )
-    if shares := layer_plots.donor_shares(run.rounds, layers):
+    if shares := layer_plots.donor_shares(run.rounds):
         yield "<h2>What the peers gave each other</h2>"
         yield _picture(
             shares,
-            "Share of donors' weights in each layer after an exchange, as a mean over the round's "
-            "exchanges: at 0 the receiver keeps its own layer, at 1 it takes the donors' whole. "
-            "White lines part embedding, middle and final layers.",
+            "Share of donors' weights in each layer after an exchange, as a mean over those of the "
+            "round in which the receiver mixed: at 0 the receiver keeps its own layer, at 1 it "
+            "takes the donors' whole. White lines part embedding, middle and final layers.",
         )
-        if criterion := layer_plots.criterion_values(run.rounds, layers):
+        if matrix := donor_plot.donor_matrix(run.rounds):
+            yield _picture(
+                matrix,
+                "Each donor's share in each receiver, as a mean over the exchanges of the run in "
+                "which it mixed and over the layers that it got from anybody. Grey: gave nothing.",
+            )
+        if criterion := layer_plots.criterion_values(run.rounds):
             yield _picture(
                 criterion,
-                "The criterion's value of each layer's weight, by round, before the exchange: the "
-                "peers' difference is what decides the shares above.",
+                "The value of the rule's criterion for each layer and peer, by round, as a mean "
+                "over the round's exchanges.",
             )
     yield "<h2>What it cost</h2>"
     yield _picture(
@@ -251,8 +262,3 @@ def _text(value: Any) -> str:
 
 def _n_peers(run: StoredRun) -> int:
     return len({report["peer"] for record in run.rounds for report in record["peers"]})
-
-
-def _exchanged(run: StoredRun) -> bool:
-    transfers: Sequence[Mapping[str, Any]] = [t for r in run.rounds for t in r["transfers"]]
-    return any(transfer["shares"] for transfer in transfers)

@@ -15,8 +15,21 @@ ENVIRONMENT = "environment.json"
 
 Record = Mapping[str, Any]
 
-NEEDED_OPTIONS = ("data", "training", "transplant", "layers")
-NEEDED_OF_A_ROUND = frozenset(("round", "peers", "statistics", "transfers", "seconds", "best"))
+NEEDED_OPTIONS = ("data", "training", "transplant")
+# What a report needs of a round: keys and what they hold; of a list, what each of its members is.
+ROUND = {
+    "round": int,
+    "layers": dict,
+    "peers": [{"peer": int, "loss": object, "validation": object, "seconds": dict}],
+    "failures": [{"peer": int, "step": int, "reason": str}],
+    "statistics": dict,
+    "exchanges": int,
+    "receivers": dict,
+    "transfers": [{"receiver": int, "donor": int, "shares": dict}],
+    "bytes_moved": int,
+    "seconds": dict,
+    "best": object,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,8 @@ def read_run(folder: Path) -> StoredRun:
     Raises
     ------
     PeercollabError
-        It is no run folder, no round has been completed, or a file is damaged.
+        It is no run folder, no round has been completed, a file is damaged, or the run is of
+        another version of peercollab.
     """
     config = read_config(folder)
     for name in NEEDED_OPTIONS:
@@ -88,12 +102,27 @@ def _read_rounds(path: Path) -> tuple[list[Record], bool]:
         records.pop()
     rounds: list[Record] = []
     for number, record in enumerate(records, start=1):
-        if record is None or not record.keys() >= NEEDED_OF_A_ROUND:
+        if record is None:
             raise PeercollabError(f"{path}, line {number} is damaged: it is no record of a round")
+        if not _fits(record, ROUND):
+            raise PeercollabError(
+                f"{path}, line {number} is the record of another version of peercollab: train again"
+            )
         rounds.append(record)
     if not rounds:
         raise PeercollabError(f"{path.parent}: no round of this run has been completed yet")
     return rounds, cut_off
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a value has all that a shape such as `ROUND` names; it may have more."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(
+            name in value and _fits(value[name], inner) for name, inner in shape.items()
+        )
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(member, shape[0]) for member in value)
+    return isinstance(value, shape)
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

@@ -230,7 +230,8 @@ def test_peers_of_different_layers_are_refused_by_the_first_difference() -> None
     other = {**LAYERS, "output": replace(LAYERS["output"], tensors={"output.weight": (7, 5)})}
     peers = ScriptedPeers([[0.1, 0.1]], [LAYERS, LAYERS, other])
     with pytest.raises(
-        PeercollabError, match=r"peer 1 and peer 3 differ .* output.weight \(7, 4\).* output.weight \(7, 5\)"
+        PeercollabError,
+        match=r"peer 1 and peer 3 differ .* output.weight \(7, 4\).* output.weight \(7, 5\)",
     ):
         lead(peers)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from peercollab.models.attention import attend
+from peercollab.models.attention import attend, attend_once
 from peercollab.models.dropout import Dropout
 
 
@@ -68,3 +68,12 @@ def test_dropped_weights_keep_their_mean_and_stay_causal() -> None:
     torch.testing.assert_close(mean, attend(query, key, value, Dropout(0.0)), rtol=0, atol=0.05)
     assert all((draw.triu(1) == 0).all() for draw in draws)
     assert not torch.equal(draws[0], draws[1])
+
+
+@pytest.mark.parametrize(("rows", "heads", "length"), [(1, 1, 1), (2, 1, 5), (4, 2, 7)])
+def test_one_position_is_attended_as_among_all(rows: int, heads: int, length: int) -> None:
+    query, key, value = tensors(rows, heads, length)
+    position = torch.arange(rows) * 3 % length
+    once = attend_once(query[torch.arange(rows), :, position], key, value, position)
+    expected = plain(query, key, value)[torch.arange(rows), :, position]
+    torch.testing.assert_close(once.double(), expected, rtol=0, atol=1e-5)

@@ -107,6 +107,14 @@ def test_hidden_states_equal_the_loop_written_reference(blocks: int, heads: int)
         )
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_the_last_hidden_state_is_that_among_all_of_them(blocks: int) -> None:
+    model = any_weights(replace(OPTIONS, blocks=blocks), seed=blocks)
+    rows = rows_of(*some_histories(1, 4, LENGTH, 2))
+    among_all = model(rows)[torch.arange(4), rows.lengths_B - 1]
+    torch.testing.assert_close(model.last_hidden(rows), among_all, rtol=1e-10, atol=1e-10)
+
+
 def test_hidden_states_in_float32_are_those_in_float64_to_float32s_precision() -> None:
     model = any_weights(OPTIONS)
     rows = rows_of(*some_histories(3, LENGTH))

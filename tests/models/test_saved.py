@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
@@ -117,3 +118,11 @@ def test_a_damaged_file_is_told_in_a_line_or_two(
         load_model(folder, CPU)
     assert str(folder) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_tensor_that_two_modules_share_is_saved_for_both(tmp_path: Path) -> None:
+    table = torch.randn(3, 2)
+    save_weights({"items.weight": table, "output.weight": table}, tmp_path)
+    loaded = load_file(tmp_path / WEIGHTS)
+    assert torch.equal(loaded["items.weight"], table)
+    assert torch.equal(loaded["output.weight"], table)

@@ -30,6 +30,7 @@ def made_up_record(
     numbers = range(1, peers + 1)
     return {
         "round": round,
+        "layers": LAYERS,
         "peers": [
             {
                 "peer": peer,
@@ -43,6 +44,7 @@ def made_up_record(
         ],
         "failures": [],
         "exchanges": int(exchange and peers > 1),
+        "receivers": {str(peer): 1 for peer in numbers if exchange and peers > 1},
         "statistics": {
             str(peer): {name: 2 + i / 10 + peer / 100 for i, name in enumerate(LAYERS)}
             if exchange
@@ -103,7 +105,6 @@ def make_run(tmp_path: Path, metrics: dict[str, Any]) -> Callable[..., Path]:
                 "data": data,
                 "training": {"epochs": 9, "lr": 0.001},
                 "transplant": {"rule": rule},
-                "layers": LAYERS,
             },
             "environment.json": {"python": "3.11.7", "packages": {"torch": "2.13.0"}},
         }

@@ -240,11 +240,13 @@ def test_popularity_of_nothing_has_no_ratio(metrics: dict[str, Any]) -> None:
 
 def test_a_peer_that_sat_out_is_named(make_record: MakeRecord) -> None:
     for console in (pipe(), terminal()):
-        record = make_record(1) | {"failures": [{"peer": 2, "reason": "the loss became nan"}]}
+        failure = {"peer": 2, "step": 7, "reason": "the loss became nan"}
+        record = make_record(1) | {"failures": [failure]}
         record["peers"][1] |= {"loss": None, "validation": None}
         with RunDisplay(10, console) as display:
             display.record(record)
-        assert "peer 2 sat round 1 out: the loss became nan" in written(console)
+        told = "peer 2 sat round 1 out: the loss became nan (noticed by step 7)"
+        assert told in written(console)
 
 
 def test_many_donors_are_told_as_one_and_small_shares_are_not_rounded_away(
@@ -260,3 +262,39 @@ def test_many_donors_are_told_as_one_and_small_shares_are_not_rounded_away(
     first, second, *_ = written(console).splitlines()
     assert "  from 3 peers 0.75 %  " in first
     assert "  from peer 1 20 %  from peer 3 20 %  " in second
+
+
+def line_of_peer_1(record: dict[str, Any]) -> str:
+    console = pipe()
+    with RunDisplay(10, console) as display:
+        display.record(record)
+    return written(console).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("peers", "told"), [(3, ("from peer 2 60 %", "from peer 3 33 %")), (4, ("from 3 peers 100 %",))]
+)
+def test_donors_of_different_layers_give_no_more_than_the_whole(
+    peers: int, told: tuple[str, ...], make_record: MakeRecord
+) -> None:
+    record = make_record(1, peers=peers)
+    given = [
+        (2, {"item_embedding": 1.0, "blocks.0.query": 0.8}),
+        (3, {"output": 1.0}),
+        (4, {"blocks.0.query": 0.2}),
+    ]
+    record["transfers"] = [
+        {"receiver": 1, "donor": donor, "shares": shares} for donor, shares in given[: peers - 1]
+    ]
+    assert all(text in line_of_peer_1(record) for text in told)
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(-1.0, "-100 %"), (-0.004, "-0.4 %"), (3.0, "300 %"), (123.4, "12340 %")]
+)
+def test_shares_beyond_the_whole_are_told_plainly(
+    share: float, told: str, make_record: MakeRecord
+) -> None:
+    record = make_record(1)
+    record["transfers"] = [{"receiver": 1, "donor": 2, "shares": {"output": share}}]
+    assert f"  from peer 2 {told}  " in line_of_peer_1(record)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from peercollab.results import layer_plots, plots
+from peercollab.results import donor_plot, layer_plots, plots
 
 MakeRecord = Callable[..., dict[str, Any]]
 LAYERS = {"item_embedding": "embedding", "blocks.0.query": "middle", "output": "final"}
@@ -45,7 +45,7 @@ def test_learning_curves_show_loss_and_validation(make_record: MakeRecord) -> No
 
 
 def test_donor_shares_are_what_is_not_kept(make_record: MakeRecord) -> None:
-    figure = layer_plots.donor_shares([make_record(round) for round in (1, 2, 3)], LAYERS)
+    figure = layer_plots.donor_shares([make_record(round) for round in (1, 2, 3)])
     assert figure is not None
     axes = panel(figure, "peer 1 from 2")
     shares = axes.images[0].get_array()
@@ -64,7 +64,7 @@ def test_layers_that_take_no_part_are_left_out_or_left_blank(make_record: MakeRe
         for transfer in record["transfers"]:
             del transfer["shares"]["output"]
     del records[1]["transfers"][0]["shares"]["blocks.0.query"]
-    figure = layer_plots.donor_shares(records, LAYERS)
+    figure = layer_plots.donor_shares(records)
     assert figure is not None
     shares = panel(figure, "peer 1 from 2").images[0].get_array()
     assert shares is not None
@@ -73,12 +73,12 @@ def test_layers_that_take_no_part_are_left_out_or_left_blank(make_record: MakeRe
 
 def test_without_exchange_there_is_no_map_and_no_criterion(make_record: MakeRecord) -> None:
     records = [make_record(1, exchange=False)]
-    assert layer_plots.donor_shares(records, LAYERS) is None
-    assert layer_plots.criterion_values(records, LAYERS) is None
+    assert layer_plots.donor_shares(records) is None
+    assert layer_plots.criterion_values(records) is None
 
 
 def test_the_criterion_has_a_panel_for_each_layer(make_record: MakeRecord) -> None:
-    figure = layer_plots.criterion_values([make_record(1), make_record(2)], LAYERS)
+    figure = layer_plots.criterion_values([make_record(1), make_record(2)])
     assert figure is not None
     assert [axes.get_title() for axes in figure.axes] == list(LAYERS)
     assert points(line(panel(figure, "output"), "peer 2")) == [(1, 2.22), (2, 2.22)]
@@ -103,7 +103,7 @@ def test_nothing_moved_is_not_drawn(make_record: MakeRecord) -> None:
 
 def test_a_peer_has_one_look_of_its_own(make_record: MakeRecord) -> None:
     records = [make_record(1, peers=8), make_record(2, peers=8)]
-    criterion = layer_plots.criterion_values(records, LAYERS)
+    criterion = layer_plots.criterion_values(records)
     assert criterion is not None
     figures = [plots.learning_curves(records, None, None), criterion]
     looks = {
@@ -123,12 +123,14 @@ def test_any_number_of_peers_and_rounds_can_be_drawn(
     peers: int, rounds: int, make_record: MakeRecord
 ) -> None:
     records = [make_record(round, peers=peers) for round in range(1, rounds + 1)]
-    shares = layer_plots.donor_shares(records, LAYERS)
+    shares = layer_plots.donor_shares(records)
     assert (shares is None) == (peers == 1)
     for figure in filter(None, (shares, plots.learning_curves(records, None, None))):
         assert b"<svg" in plots.to_svg(figure)
     if shares is not None:
         assert sum(axes.get_title() != "" for axes in shares.axes) == peers
+    matrix = donor_plot.donor_matrix(records)
+    assert (matrix is None) == (peers < 3)
 
 
 def test_no_picture_goes_through_pyplot() -> None:
@@ -149,13 +151,70 @@ def test_shares_of_several_donors_add_up_and_small_ones_fill_the_colours(
     record["transfers"] = [
         {"receiver": 1, "donor": donor, "shares": dict.fromkeys(LAYERS, 0.01)} for donor in (2, 3)
     ]
-    figure = layer_plots.donor_shares([record], LAYERS)
+    figure = layer_plots.donor_shares([record])
     assert figure is not None
     (image,) = panel(figure, "peer 1 from 2, 3").images
     shares = image.get_array()
     assert shares is not None
     np.testing.assert_allclose(shares, 0.02)
     assert image.get_clim() == (0, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("shares", "limits"),
+    [
+        ((-1.0, -1.0), (-1, 1)),
+        ((3.0, 0.5), (0, 3)),
+        ((-1.0, 3.0), (-1, 3)),
+        ((-0.01, 0.1), (-0.01, 0.1)),
+        ((-0.1, -0.1), (-0.1, 0)),
+        ((0.0, 0.0), (0, 1)),
+        ((0.3, 0.1), (0, 1)),
+    ],
+)
+def test_shares_beyond_the_whole_can_be_drawn(
+    shares: tuple[float, float], limits: tuple[float, float], make_record: MakeRecord
+) -> None:
+    record = make_record(1)
+    for transfer, share in zip(record["transfers"], shares, strict=True):
+        transfer["shares"] = dict.fromkeys(LAYERS, share)
+    figure = layer_plots.donor_shares([record])
+    assert figure is not None
+    assert b"<svg" in plots.to_svg(figure)
+    (image,) = panel(figure, "peer 1 from 2").images
+    assert image.get_clim() == limits
+
+
+def test_many_donors_are_told_by_their_number(make_record: MakeRecord) -> None:
+    record = make_record(1, peers=8)
+    record["transfers"] = [
+        {"receiver": 1, "donor": donor, "shares": {"output": 0.1}} for donor in range(2, 9)
+    ]
+    figure = layer_plots.donor_shares([record])
+    assert figure is not None
+    assert panel(figure, "peer 1 from 7 peers").images
+
+
+def test_who_gave_is_a_mean_over_exchanges_and_layers(make_record: MakeRecord) -> None:
+    often, once = make_record(1, peers=3), make_record(2, peers=3)
+    often["receivers"], once["receivers"] = {"1": 3, "2": 1}, {"1": 1}
+    often["transfers"] = [
+        {"receiver": 1, "donor": 2, "shares": {"output": 0.5}},
+        {"receiver": 1, "donor": 3, "shares": {"item_embedding": 1.0}},
+        {"receiver": 2, "donor": 3, "shares": {"output": -0.004}},
+    ]
+    once["transfers"] = [{"receiver": 1, "donor": 2, "shares": {"output": 0.9}}]
+    figure = donor_plot.donor_matrix([often, once])
+    assert figure is not None
+    (axes,) = figure.axes
+    # Two layers, four exchanges: (3 * 0.5 + 0.9) / 8 and 3 * 1.0 / 8.
+    assert [text.get_text() for text in axes.texts] == ["0.30", "0.38", "-0.0040"]
+    assert [text.get_position() for text in axes.texts] == [(1, 0), (2, 0), (2, 1)]
+
+
+def test_who_gave_is_shown_only_where_there_is_a_choice(make_record: MakeRecord) -> None:
+    assert donor_plot.donor_matrix([make_record(1, peers=2)]) is None
+    assert donor_plot.donor_matrix([make_record(1, peers=3, exchange=False)]) is None
 
 
 def test_a_soup_is_drawn_as_a_level_and_a_lost_round_as_a_gap(make_record: MakeRecord) -> None:

@@ -116,6 +116,23 @@ def test_without_exchange_there_is_no_map_and_it_says_so(
     assert "MB of weights" not in page.text
 
 
+def test_noise_is_told_as_what_it_is(make_run: MakeRun, make_record: MakeRecord) -> None:
+    record = make_record(1) | {"transfers": [], "statistics": {}, "bytes_moved": 0}
+    page = read(make_run(record, rule="noise"))
+    assert len(page.pictures) == CURVES_AND_COSTS
+    assert "Weights were disturbed by noise in this run. Nothing travelled" in page.text
+    assert "No weights were exchanged" not in page.text
+    assert "other side of a comparison" not in page.text
+
+
+def test_from_three_peers_on_it_is_shown_who_gave(
+    make_run: MakeRun, make_record: MakeRecord
+) -> None:
+    page = read(make_run(make_record(1, peers=3)))
+    assert len(page.pictures) == ALL_PICTURES + 1
+    assert "Each donor's share in each receiver" in page.text
+
+
 def test_rounds_may_lack_validation(make_run: MakeRun, make_record: MakeRecord) -> None:
     page = read(make_run(make_record(1, validated=False), make_record(2)))
     assert len(page.pictures) == ALL_PICTURES
@@ -154,9 +171,10 @@ def test_a_line_that_was_cut_off_is_left_out_and_said(
 
 
 def test_failures_are_told(make_run: MakeRun, make_record: MakeRecord) -> None:
-    record = make_record(2) | {"failures": [{"peer": 1, "reason": "<lost>"}]}
+    record = make_record(2) | {"failures": [{"peer": 1, "step": 7, "reason": "<lost>"}]}
     page = read(make_run(make_record(1), record))
-    assert "Peers that sat a round out: round 2, peer 1: <lost>" in page.text
+    told = "round 2, peer 1: <lost> (noticed by step 7 of the epoch)"
+    assert f"Peers that sat a round out: {told}" in page.text
 
 
 def test_a_report_replaces_the_one_before(make_run: MakeRun, make_record: MakeRecord) -> None:
@@ -191,7 +209,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         ("rounds.jsonl", "", "no round of this run has been completed"),
         ("rounds.jsonl", '{"round": 1, "pee', "no round of this run has been completed"),
         ("rounds.jsonl", '{"rou\n{"round"', r"rounds\.jsonl, line 1 is damaged"),
-        ("rounds.jsonl", '{"round": 1}\n', r"rounds\.jsonl, line 1 is damaged"),
+        ("rounds.jsonl", "[1]\n{}", r"rounds\.jsonl, line 1 is damaged"),
     ],
 )
 def test_what_is_damaged_is_named(
@@ -202,6 +220,47 @@ def test_what_is_damaged_is_named(
     with pytest.raises(PeercollabError, match=told):
         write_report(folder)
     assert not (folder / "report.html").exists()
+
+
+def of_another_version(record: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    """The record without what is at this place."""
+    *above, last = path
+    inner: Any = record
+    for step in above:
+        inner = inner[step]
+    del inner[last]
+    return record
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("round",),
+        ("layers",),
+        ("failures",),
+        ("exchanges",),
+        ("receivers",),
+        ("bytes_moved",),
+        ("peers", 1, "validation"),
+        ("transfers", 1, "shares"),
+        ("failures", 0, "step"),
+    ],
+)
+def test_a_record_of_another_version_is_told_as_that(
+    path: tuple[str | int, ...], make_run: MakeRun, make_record: MakeRecord
+) -> None:
+    record = make_record(2) | {"failures": [{"peer": 1, "step": 7, "reason": "lost"}]}
+    folder = make_run(make_record(1), of_another_version(record, *path))
+    told = r"line 2 is the record of another version of peercollab: train again$"
+    with pytest.raises(PeercollabError, match=told) as error:
+        write_report(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_more_than_a_report_needs_is_no_obstacle(
+    make_run: MakeRun, make_record: MakeRecord
+) -> None:
+    read(make_run(make_record(1) | {"of later versions": 1}))
 
 
 def test_a_report_that_cannot_be_written_is_told(
