@@ -2,26 +2,24 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from peercollab.data.batches import bucketed_order
-from peercollab.data.sequences import Histories, Int32Array, Int64Array
-from peercollab.data.split import HoldOut, Spans, queries, training_spans, windows
-from peercollab.errors import DivergedError, PeercollabError
+from peercollab.data.sequences import Histories, Int32Array
+from peercollab.data.split import HoldOut, queries
+from peercollab.errors import DivergedError
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import load_model
-from peercollab.training.augment import augmented_batch, crop
 from peercollab.training.diversity import Augmentation
+from peercollab.training.feed import Feed
 from peercollab.training.importance import Importance
 from peercollab.training.objective import Objective
 from peercollab.training.optimizer import Adam
@@ -97,7 +95,6 @@ class Trainer:
         augmentation: Augmentation = NO_AUGMENTATION,
         measure_importance: bool = False,
     ) -> None:
-        self.augmentation = augmentation
         self.measure_importance = measure_importance
         self.histories = histories
         self.options = options
@@ -122,27 +119,22 @@ class Trainer:
             else None
         )
         self.importance = Importance()
-        self.windows = windows(training_spans(histories), model_options.max_length)
-        if not len(self.windows):
-            raise PeercollabError(
-                "no user has two items to train on: after leaving two out, a history needs 4 or "
-                "more interactions"
-            )
-        self.steps_per_epoch = -(-len(self.windows) // options.batch_size)
+        self.feed = Feed(
+            histories,
+            model_options.max_length,
+            options.batch_size,
+            augmentation,
+            self.objective,
+            self._seed,
+            device,
+        )
+        self.steps_per_epoch = self.feed.steps_per_epoch
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready for epoch number `epoch` (from 1): its number fixes order and dropout."""
-        generator = np.random.default_rng(self._seed("order", epoch))
-        augmenting = np.random.default_rng(self._seed("augmentation", epoch))
-        windows = self.windows
-        if self.augmentation.kind == "crop":
-            windows = crop(windows, self.augmentation.share, augmenting)
+        self.feed.begin(epoch)
         self._running = _RunningEpoch(
             number=epoch,
-            windows=windows,
-            batches=bucketed_order(windows.lengths, self.options.batch_size, generator),
-            augmenting=augmenting,
-            negatives=np.random.default_rng(self._seed("negatives", epoch)),
             dropout=TorchStream(self._seed("dropout", epoch), self.device),
             loss_sum=torch.zeros((), device=self.device, dtype=torch.float64),
         )
@@ -170,10 +162,10 @@ class Trainer:
         with running.dropout.lent():
             for step in range(running.step, stop):
                 self._train_step(running, step)
-                if (step + 1) % STEPS_A_LOOK == 0 or step + 1 == len(running.batches):
+                if (step + 1) % STEPS_A_LOOK == 0 or step + 1 == self.steps_per_epoch:
                     mean = self._finite(running.mean_loss(), running.number, step + 1)
                     if on_step is not None:
-                        on_step(step + 1, len(running.batches), mean)
+                        on_step(step + 1, self.steps_per_epoch, mean)
         running.step = stop
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
@@ -242,14 +234,10 @@ class Trainer:
 
     def _train_step(self, running: "_RunningEpoch", step: int) -> None:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
-        windows = running.windows.take(running.batches[step])
-        batch = augmented_batch(
-            self.histories.items, windows, self.augmentation, running.augmenting
-        )
-        negatives = self.objective.draw(batch.targets_N, running.negatives)
-        batch = batch.to(self.device)
+        now = self.feed.step(step)
+        batch = now.batch
         hidden_ND = self.model(batch.rows).flatten(0, 1)[batch.real_N]
-        loss = self.objective(hidden_ND, *self.model.item_table(), batch.targets_N, negatives)
+        loss = self.objective(hidden_ND, *self.model.item_table(), batch.targets_N, now.negatives)
         self.optimizer.zero_grad()
         loss.backward()
         if self.measure_importance:
@@ -311,10 +299,6 @@ class _RunningEpoch:
     """How far an epoch has come."""
 
     number: int
-    windows: Spans
-    batches: Sequence[Int64Array]
-    augmenting: np.random.Generator
-    negatives: np.random.Generator
     dropout: TorchStream
     loss_sum: Tensor
     positions: int = 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from peercollab.data.sequences import Histories
+from peercollab.data.split import training_spans, windows
 from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.diversity import Augment, Augmentation
@@ -232,7 +233,8 @@ def test_an_epoch_says_what_it_came_to() -> None:
     epoch = own.train_epoch(1, lambda step, steps, loss: seen.append((step, steps, loss)))
     positions = np.maximum(histories.lengths - 3, 0).sum()
     assert epoch.positions == positions
-    assert own.steps_per_epoch == math.ceil(len(own.windows) / 16)
+    every = windows(training_spans(histories), MODEL.max_length)
+    assert own.steps_per_epoch == math.ceil(len(every) / 16)
     steps = [step for step, _, _ in seen]
     assert len(steps) > 1
     assert all(step % STEPS_A_LOOK == 0 for step in steps[:-1])
@@ -270,11 +272,11 @@ def test_every_epoch_has_a_new_order() -> None:
 
 def test_every_epoch_drops_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "peercollab.training.trainer.bucketed_order",
+        "peercollab.training.feed.bucketed_order",
         lambda lengths, batch_size, generator: [np.arange(len(lengths))],
     )
     own = trainer(learning_rate=1e-30)
-    own.steps_per_epoch = 1
+    own.steps_per_epoch = own.feed.steps_per_epoch = 1
     first, second, first_again = (own.train_epoch(epoch).loss for epoch in (1, 2, 1))
     assert first == first_again
     assert abs(first / second - 1) > 1e-5
