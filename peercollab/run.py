@@ -126,6 +126,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
             "settings": _settings(shared),
             "layers": {name: layer.scope for name, layer in executor.layers().items()},
         }
+        _say(f"numbers: {executor.numbers()}")
         folder.create(config, environment())
         if options.data == DEMO:
             write_csv(interactions, folder.path / DEMO_FILE)

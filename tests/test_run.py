@@ -119,6 +119,7 @@ def test_the_order_of_rows_changes_nothing(log: Path, plain: Path, tmp_path: Pat
         "--weight-decay 0.1",
         "--loss sampled --negatives 20",
         "--loss gbce",
+        "--precision bf16",
         "--schedule cosine",
         "--no-lr-spread",
         "--seed 11",

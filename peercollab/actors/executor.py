@@ -30,6 +30,9 @@ class Executor(Protocol):
     def layers(self) -> LayerMap:
         """The layers of the model."""
 
+    def numbers(self) -> str:
+        """In which numbers the peers train, and why."""
+
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         """One round; `watch` is called with every peer's progress as it goes on."""
 
@@ -72,6 +75,9 @@ class LocalExecutor:
 
     def layers(self) -> LayerMap:
         return self._coordinator.layers()
+
+    def numbers(self) -> str:
+        return self._peers[0].numbers()
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         self._watch = watch

@@ -100,6 +100,10 @@ class Peer:
         """Steps of an epoch."""
         return self.trainer.steps_per_epoch
 
+    def numbers(self) -> str:
+        """In which numbers it trains, and why."""
+        return str(self.trainer.numbers)
+
     def progress(self) -> PeerProgress:
         """Where it is now; may be asked at any time."""
         return self._progress

@@ -122,6 +122,15 @@ class RayExecutor:
     def layers(self) -> LayerMap:
         return self._layers
 
+    def numbers(self) -> str:
+        (numbers,) = get(
+            [self._peers[0].numbers.remote()],
+            "the numbers of peer 1",
+            SECONDS_TO_START,
+            self._names,
+        )
+        return str(numbers)
+
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         answer = self._coordinator.run_round.remote(round)
         while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:

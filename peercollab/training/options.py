@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
+from peercollab.training.precision import Precision
 from peercollab.training.sampled_loss import (
     GBCE_CALIBRATION,
     GBCE_NEGATIVES,
@@ -46,6 +47,10 @@ class TrainingOptions:
     """Give peers different learning rates: of two, one has half of --lr, the other all."""
     init: Annotated[Init | None, unless_given("own, or as the rule says")] = None
     """Weights to begin with: every peer's own, or the same for all."""
+    precision: Precision = "auto"
+    """Numbers of the products of matrices in training: fp32, bf16, or what was measured best."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, less time a step on a GPU."""
     ema: float = 0.0
     """Rank and keep a moving average of each peer's weights with this decay, such as 0.999; it
     moves with training steps, so an exchange enters it by the steps that follow."""

@@ -18,12 +18,14 @@ from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import load_model
+from peercollab.training.compiled import compiled
 from peercollab.training.diversity import Augmentation
 from peercollab.training.feed import Feed
 from peercollab.training.importance import Importance
 from peercollab.training.objective import Objective
 from peercollab.training.optimizer import Adam
 from peercollab.training.options import TrainingOptions
+from peercollab.training.precision import choose
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.scoring import ModelScorer, rank_targets
 from peercollab.training.streams import SHARED_STREAM, Purpose, TorchStream, stream_seed
@@ -104,6 +106,8 @@ class Trainer:
         first = SHARED_STREAM if options.init == "shared" else stream
         seed = stream_seed(options.seed, first, "initialisation")
         self.model = build_model(histories.n_items, model_options, seed).to(device)
+        self.numbers = choose(options.precision, device.type)
+        self._forward = compiled(self.model, device) if options.compile else self.model
         self.objective = Objective(options, histories, device)
         self.optimizer = Adam(
             self.model,
@@ -236,8 +240,11 @@ class Trainer:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
         now = self.feed.step(step)
         batch = now.batch
-        hidden_ND = self.model(batch.rows).flatten(0, 1)[batch.real_N]
-        loss = self.objective(hidden_ND, *self.model.item_table(), batch.targets_N, now.negatives)
+        with self.numbers.used(self.device):
+            hidden_ND = self._forward(batch.rows).flatten(0, 1)[batch.real_N]
+            loss = self.objective(
+                hidden_ND, *self.model.item_table(), batch.targets_N, now.negatives
+            )
         self.optimizer.zero_grad()
         loss.backward()
         if self.measure_importance:

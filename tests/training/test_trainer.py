@@ -195,6 +195,7 @@ def test_held_out_items_are_never_trained_on() -> None:
         {"options": replace(OPTIONS, schedule="cosine")},
         {"options": replace(OPTIONS, loss="sampled", negatives=20)},
         {"options": replace(OPTIONS, loss="gbce", negatives=5)},
+        {"options": replace(OPTIONS, precision="bf16")},
         {"options": replace(OPTIONS, init="shared")},
         {"model": replace(MODEL, dropout=0.0)},
         {"model": replace(MODEL, heads=2)},

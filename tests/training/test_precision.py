@@ -1,0 +1,84 @@
+"""Numbers: chosen once, said with the reason, and near each other in what they lead to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from peercollab.data.sequences import Histories
+from peercollab.errors import PeercollabError
+from peercollab.models.sasrec import SASRecOptions
+from peercollab.training.loss import full_cross_entropy
+from peercollab.training.options import TrainingOptions
+from peercollab.training.precision import choose
+from peercollab.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+OPTIONS = TrainingOptions(epochs=2, batch_size=16, seed=5)
+
+
+def trainer(options: TrainingOptions) -> Trainer:
+    items = (np.arange(900) * 7 % 40).astype(np.int32)
+    histories = Histories(items, np.arange(0, 901, 9), 40)
+    model = SASRecOptions(hidden_size=16, max_length=8, dropout=0.0)
+    return Trainer(histories, model, options, stream=1, learning_rate=1e-3, device=CPU)
+
+
+def test_on_a_cpu_float32_is_chosen_with_the_reason() -> None:
+    assert str(choose("auto", "cpu")) == "fp32 (bf16 was measured slower on a CPU)"
+    assert choose("auto", "cuda").tf32
+    assert not choose("fp32", "cuda").tf32
+    assert choose("bf16", "cpu").products == torch.bfloat16
+
+
+def test_torchs_setting_is_given_back_also_after_an_error() -> None:
+    before = torch.get_float32_matmul_precision()
+
+    def fail() -> None:
+        with choose("auto", "cuda").used(torch.device("cuda")):
+            assert torch.get_float32_matmul_precision() == "high"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_bf16_loses_little_and_leaves_weights_in_float32() -> None:
+    exact, short = trainer(OPTIONS), trainer(replace(OPTIONS, precision="bf16"))
+    losses = [[own.train_epoch(epoch).loss for epoch in (1, 2)] for own in (exact, short)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    assert all(p.dtype == torch.float32 for p in short.model.parameters())
+
+
+@pytest.mark.parametrize("positions", [1, 33, 70])
+def test_the_loss_in_bf16_is_within_its_own_tolerance(positions: int) -> None:
+    generator = torch.Generator().manual_seed(positions)
+    hidden, table = (torch.randn(n, 8, generator=generator) for n in (positions, 101))
+    bias, targets = torch.randn(101, generator=generator), torch.arange(positions) % 101
+    outcomes = []
+    for numbers in (choose("fp32", "cpu"), choose("bf16", "cpu")):
+        leaves = [x.clone().requires_grad_() for x in (hidden, table, bias)]
+        with numbers.used(CPU):
+            loss = full_cross_entropy(leaves[0], leaves[1], leaves[2], targets)
+        loss.backward()
+        outcomes.append([loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+    for exact, short in zip(*outcomes, strict=True):
+        assert short.dtype == torch.float32
+        # A bf16 number has 8 bits: 1/256 of the largest entry.
+        assert (exact - short).abs().max() <= exact.abs().max() / 64
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike() -> None:
+    plain, compiled = trainer(OPTIONS), trainer(replace(OPTIONS, compile=True))
+    losses = [[own.train_epoch(epoch).loss for epoch in (1, 2)] for own in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(PeercollabError, match="no-such-compiler is not there"):
+        trainer(replace(OPTIONS, compile=True))
