@@ -1,4 +1,4 @@
-"""``./scripts/benchmark [train|rank|round|prepare|memory|planning|all]``: how fast it is here."""
+"""``./scripts/benchmark PART``: how fast it is here; ``--help`` names the parts."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from peercollab.errors import PeercollabError
-from scripts.benchmarks import memory, planning, preparation, ranking, rounds, training
+from scripts.benchmarks import convergence, memory, planning, preparation, ranking, rounds, training
 from scripts.benchmarks.options import BenchmarkOptions
 from scripts.benchmarks.report import Row, as_json, print_table, write_json
 from scripts.benchmarks.setting import Setting
@@ -22,7 +22,11 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
     preparation.PART: preparation.measure,
     memory.PART: memory.measure,
     planning.PART: planning.measure,
+    convergence.PART: convergence.measure,
 }
+
+# It trains for half an hour, and is for when training has changed.
+NOT_IN_ALL = {convergence.PART}
 
 
 def main(arguments: Sequence[str] | None = None, sizes: Sizes = FULL) -> int:
@@ -47,7 +51,8 @@ def main(arguments: Sequence[str] | None = None, sizes: Sizes = FULL) -> int:
 def _run(options: BenchmarkOptions, setting: Setting) -> None:
     rows: list[Row] = []
     others: dict[str, list[float]] = {}
-    for part in PARTS if options.part == "all" else [options.part]:
+    every = [part for part in PARTS if part not in NOT_IN_ALL]
+    for part in every if options.part == "all" else [options.part]:
         setting.others.clear()
         rows += PARTS[part](setting)
         others[part] = list(setting.others)

@@ -14,7 +14,7 @@ from peercollab.machine import usable_cores
 from scripts.benchmarks.setting import Setting, real_data
 from scripts.benchmarks.sizes import FULL, Sizes
 
-Part = Literal["train", "rank", "round", "prepare", "memory", "planning", "all"]
+Part = Literal["train", "rank", "round", "prepare", "memory", "planning", "convergence", "all"]
 
 
 @dataclass(frozen=True)

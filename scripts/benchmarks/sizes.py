@@ -33,6 +33,8 @@ class Sizes:
         Catalogue and full rows of the training step whose memory is measured.
     planning
         Numbers of peers and layers.
+    convergence_epochs, convergence_seeds
+        How long and how often both ways are trained to be compared in what they learn.
     """
 
     users: int = 6_040
@@ -55,6 +57,8 @@ class Sizes:
     memory_items: int = 27_000
     memory_rows: int = 128
     planning: tuple[tuple[int, int], ...] = ((8, 200), (64, 50), (64, 200))
+    convergence_epochs: int = 6
+    convergence_seeds: int = 3
 
     def with_large(self, interactions: int) -> "Sizes":
         """The same with another size of the large log, whose users are in proportion."""
@@ -89,4 +93,6 @@ TINY = Sizes(
     memory_items=4_000,
     memory_rows=32,
     planning=((4, 10),),
+    convergence_epochs=2,
+    convergence_seeds=2,
 )
