@@ -40,6 +40,9 @@ SEPARATORS = {"\t": "tabs", "::": "'::'", ";": "semicolons", ",": "commas", " ":
 JSON_BEGINS = ('{"', "[{", "[[")
 
 
+NO_TIME = "no time column, so rows are taken to be in time order"
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Reading the data file."""
@@ -123,7 +126,7 @@ class Layout:
             form = f"table separated by {SEPARATORS[self.separator]}"
         if not self.header:
             form += ", columns by number"
-        time = f"time = {self.time_column}" if self.time_column else "rows in time order"
+        time = f"time = {self.time_column}" if self.time_column else NO_TIME
         text = f"{form}: user = {self.user_column}, item = {self.item_column}, {time}"
         hint = "; guessed: --user-column, --item-column and --time-column override"
         return text + hint if self.guessed else text

@@ -15,7 +15,7 @@ class DiversityOptions:
 
     dropout_spread: float = 0.0
     """Peers' dropout goes in even steps from --dropout less this to --dropout plus this."""
-    augment: tuple[Augment, ...] = ()
+    augment: Annotated[tuple[Augment, ...], unless_given("none")] = ()
     """What each peer in turn does to training windows: crop, mask, reorder a part, or none."""
     augment_share: Annotated[float | None, unless_given("0.2")] = None
     """Share of each window that is cropped away, masked or reordered."""

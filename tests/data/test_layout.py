@@ -166,7 +166,11 @@ def test_layout_option_overrides_the_guess(tmp_path: Path, kind: str) -> None:
          "commas"),
         (Layout("sequences", ","), "one user a line, no user id, separated by commas"),
         (Layout("pairs", "\t"), "one user and item a line, in time order, separated by tabs"),
-        (Layout.csv("u", "i"), "table separated by commas: user = u, item = i, rows in time order"),
+        (
+            Layout.csv("u", "i"),
+            "table separated by commas: user = u, item = i, no time column, so rows are taken to "
+            "be in time order",
+        ),
         (Layout("table", "::", "text", False, "1", "2", "4"),
          "table separated by '::', columns by number: user = 1, item = 2, time = 4"),
     ],
