@@ -63,8 +63,9 @@ class LayerRule(Rule):
     ) -> tuple[Transfer, ...]:
         shares: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
         fixed = self._fixed_sources(len(peers), exchange.draw)
+        is_measured = self.measure is not None
         for layer in layers:
-            values = [0.0 if self.measure is None else statistics[peer][layer] for peer in peers]
+            values = [statistics[peer][layer] if is_measured else 0.0 for peer in peers]
             for place, sources in enumerate(fixed or self._sources_of(values)):
                 received = sum(values[donor] * weight for donor, weight in sources.items())
                 given = 1 - self.keep(values[place], received)
