@@ -124,13 +124,10 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
             "peers": [asdict(peer) for peer in peers],
             "threads": shared.threads,
             "settings": _settings(shared),
-            "layers": {name: layer.scope for name, layer in executor.layers().items()},
         }
         _say(f"numbers: {executor.numbers()}")
-        folder.create(config, environment())
-        if options.data == DEMO:
-            write_csv(interactions, folder.path / DEMO_FILE)
-        return _Training(options, folder, executor, data, popularity).run()
+        demo = interactions if options.data == DEMO else None
+        return _Training(options, folder, executor, data, popularity).run(config, demo)
 
 
 class _Training:
@@ -153,10 +150,10 @@ class _Training:
             "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
         }
 
-    def run(self) -> RunResult:
+    def run(self, config: dict[str, Any], demo: Interactions | None) -> RunResult:
+        """Make the folder and fill it; stopped before a round is complete, none is left."""
         try:
-            save_description(self.data.histories.n_items, self.options.model, self.folder.best)
-            self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
+            self._begin(config, demo)
             self._run_rounds()
         except BaseException:
             if self.rounds:
@@ -170,6 +167,13 @@ class _Training:
         self._finish()
         self._judge()
         return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _begin(self, config: dict[str, Any], demo: Interactions | None) -> None:
+        self.folder.create(config, environment())
+        if demo:
+            write_csv(demo, self.folder.path / DEMO_FILE)
+        save_description(self.data.histories.n_items, self.options.model, self.folder.best)
+        self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
 
     def _run_rounds(self) -> None:
         training = self.options.training

@@ -89,3 +89,16 @@ def test_stopping_before_the_first_round_leaves_no_folder(tmp_path: Path) -> Non
     assert process.returncode == 130
     assert complaint.strip() == "peercollab: stopped"
     assert not out.exists()
+
+
+@pytest.mark.parametrize("step", ["environment", "write_csv", "save_description"])
+def test_stopping_while_the_folder_is_being_made_leaves_none(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"peercollab.run.{step}", stop)
+    out = tmp_path / "run"
+    assert main(["train", "--out", str(out), "--executor", "local", "--hidden-size", "8"]) == 130
+    assert not out.exists()

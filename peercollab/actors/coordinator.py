@@ -56,10 +56,6 @@ class Coordinator:
             self._timetable.require_exchange(before_the_end=transplant.rule.ranked == "before")
         self._best: Best | None = None
 
-    def layers(self) -> LayerMap:
-        """The layers that every peer's model has."""
-        return self._layers
-
     def run_round(self, round: int) -> RoundRecord:
         """One round, from 1: peers train an epoch, and exchange at its end or on the way.
 

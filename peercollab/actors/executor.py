@@ -15,7 +15,6 @@ from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError
-from peercollab.transplant.layers import LayerMap
 
 Watch = Callable[[Sequence[PeerProgress]], None]
 
@@ -26,9 +25,6 @@ class Executor(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-    def layers(self) -> LayerMap:
-        """The layers of the model."""
 
     def numbers(self) -> str:
         """In which numbers the peers train, and why."""
@@ -72,9 +68,6 @@ class LocalExecutor:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._threads_before)
-
-    def layers(self) -> LayerMap:
-        return self._coordinator.layers()
 
     def numbers(self) -> str:
         return self._peers[0].numbers()

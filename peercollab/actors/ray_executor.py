@@ -24,7 +24,6 @@ from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
-from peercollab.transplant.layers import LayerMap
 
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
@@ -106,8 +105,8 @@ class RayExecutor:
         )
         self._actors.append(self._coordinator)
         self._names = names_of({"the coordinator": self._coordinator})
-        (self._layers,) = get(
-            [self._coordinator.layers.remote()],
+        get(
+            [self._coordinator.__ray_ready__.remote()],
             "the start of the peers",
             SECONDS_TO_START,
             self._names,
@@ -118,9 +117,6 @@ class RayExecutor:
 
     def __exit__(self, *_: object) -> None:
         self._clean_up()
-
-    def layers(self) -> LayerMap:
-        return self._layers
 
     def numbers(self) -> str:
         (numbers,) = get(
