@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from peercollab.errors import PeercollabError
-from scripts.benchmarks import convergence, memory, planning, preparation, ranking, rounds, training
+from scripts.benchmarks import (
+    catalogue,
+    convergence,
+    memory,
+    planning,
+    preparation,
+    ranking,
+    rounds,
+    training,
+)
 from scripts.benchmarks.options import BenchmarkOptions
 from scripts.benchmarks.report import Row, as_json, print_table, write_json
 from scripts.benchmarks.setting import Setting
@@ -21,6 +30,7 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
     rounds.PART: rounds.measure,
     preparation.PART: preparation.measure,
     memory.PART: memory.measure,
+    catalogue.PART: catalogue.measure,
     planning.PART: planning.measure,
     convergence.PART: convergence.measure,
 }

@@ -14,7 +14,9 @@ from peercollab.machine import usable_cores
 from scripts.benchmarks.setting import Setting, real_data
 from scripts.benchmarks.sizes import FULL, Sizes
 
-Part = Literal["train", "rank", "round", "prepare", "memory", "planning", "convergence", "all"]
+Part = Literal[
+    "train", "rank", "round", "prepare", "memory", "catalogue", "planning", "convergence", "all"
+]
 
 
 @dataclass(frozen=True)

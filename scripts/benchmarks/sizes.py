@@ -31,6 +31,8 @@ class Sizes:
         Interactions of smaller logs, whose costs per interaction are compared with the large one's.
     memory_items, memory_rows
         Catalogue and full rows of the training step whose memory is measured.
+    catalogue_users, catalogue_items, catalogue_interactions
+        Of the log with a large catalogue, which is trained on negatives.
     planning
         Numbers of peers and layers.
     convergence_epochs, convergence_seeds
@@ -56,6 +58,9 @@ class Sizes:
     growth: tuple[int, ...] = (100_000, 1_000_000)
     memory_items: int = 27_000
     memory_rows: int = 128
+    catalogue_users: int = 20_000
+    catalogue_items: int = 1_000_000
+    catalogue_interactions: int = 2_000_000
     planning: tuple[tuple[int, int], ...] = ((8, 200), (64, 50), (64, 200))
     convergence_epochs: int = 6
     convergence_seeds: int = 3
@@ -92,6 +97,9 @@ TINY = Sizes(
     growth=(2_000,),
     memory_items=4_000,
     memory_rows=32,
+    catalogue_users=300,
+    catalogue_items=2_000,
+    catalogue_interactions=4_000,
     planning=((4, 10),),
     convergence_epochs=2,
     convergence_seeds=2,
