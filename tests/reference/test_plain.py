@@ -17,6 +17,7 @@ from peercollab.data.split import Spans, queries, training_spans, windows
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
+from peercollab.training import loss as loss_module
 from peercollab.training.metrics import metrics_of
 from peercollab.training.scoring import ModelScorer, rank_targets
 from peercollab.transplant.criteria import CRITERIA
@@ -92,6 +93,44 @@ def test_the_loss_of_a_batch_is_equal(histories: Histories) -> None:
         exact = torch.nn.functional.cross_entropy(logits_NV, batch.targets_N)
         loss = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
     assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param([2], id="one-position"),
+        pytest.param([2, 2, 2], id="one-item-sequences"),
+        pytest.param([7], id="a-batch-of-one"),
+        pytest.param([2, 3, 5, 7, 4, 9], id="odd-lengths"),
+        pytest.param([10, 10, 10], id="full-rows"),
+        pytest.param([23, 11, 2], id="cut-into-windows"),
+    ],
+)
+@pytest.mark.parametrize("fewest_rows", [32, 4], ids=["one-chunk", "chunks"])
+def test_gradients_of_a_training_step_are_equal(
+    lengths: list[int], fewest_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every parameter, in float32, from packed rows and a loss in chunks."""
+    monkeypatch.setattr(loss_module, "_FEWEST_ROWS", fewest_rows)
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 1)
+    ours, plain = both()
+    items = np.random.default_rng(3).integers(0, ITEMS, sum(lengths)).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    spans = Spans(offsets[:-1], offsets[1:])
+    batch = training_batch(items, windows(spans, LENGTH))
+    hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N]
+    loss = loss_module.full_cross_entropy(hidden_ND, *ours.item_table(), batch.targets_N)
+    loss.backward()
+    rows = fixed_rows(lists_of(Histories(items, offsets, ITEMS), spans), LENGTH, plain.padding)
+    expected = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = {name: parameter.grad for name, parameter in plain.named_parameters()}
+    table = gradients["item_embedding.weight"]
+    assert table is not None
+    gradients["item_embedding.weight"] = table[:-1]
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("keep_seen", [False, True])
