@@ -25,8 +25,8 @@ from peercollab.results.run_folder import RunFolder
 from peercollab.training.diversity import DiversityOptions
 from peercollab.training.metrics import MISS, SELECTION_METRIC, metrics_of
 from peercollab.training.options import TrainingOptions
+from peercollab.training.popularity import Popularity
 from peercollab.training.schedule import spread_learning_rate
-from peercollab.training.scoring import PopularityScorer, rank_targets
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.rules.own_rule import OwnRule
 from peercollab.transplant.rules.rule import Rule
@@ -264,9 +264,9 @@ def start_executor(
 
 def popularity_ranks(histories: Histories, *, keep_seen: bool) -> dict[HoldOut, np.ndarray]:
     """int32 ``[users]`` for each split: ranks by number of training interactions."""
-    scorer = PopularityScorer(training_counts(histories))
+    popularity = Popularity(training_counts(histories))
     return {
-        split: rank_targets(scorer, histories.items, queries(histories, split), keep_seen=keep_seen)
+        split: popularity.ranks(histories.items, queries(histories, split), keep_seen=keep_seen)
         for split in HOLD_OUTS
     }
 

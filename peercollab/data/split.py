@@ -39,6 +39,12 @@ class Spans:
     def take(self, rows: Int64Array) -> "Spans":
         return Spans(self.starts[rows], self.stops[rows])
 
+    def flat(self, items: Int32Array) -> tuple[Int64Array, Int32Array]:
+        """Row number (int64) and item number of everything in the spans, row after row."""
+        row_S = np.repeat(np.arange(len(self)), self.lengths)
+        first_of_row = np.cumsum(self.lengths) - self.lengths
+        return row_S, items[self.starts[row_S] + np.arange(len(row_S)) - first_of_row[row_S]]
+
 
 @dataclass(frozen=True)
 class Queries:

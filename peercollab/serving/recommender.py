@@ -14,7 +14,8 @@ from peercollab.errors import PeercollabError
 from peercollab.models.model import SequenceModel
 from peercollab.models.saved import load_model
 from peercollab.results.run_folder import BEST, ITEMS, read_config
-from peercollab.training.scoring import ModelScorer, PopularityScorer, Scorer, top_k
+from peercollab.training.popularity import Popularity
+from peercollab.training.scoring import ModelScorer, top_k
 
 COLUMNS = ("user", "item", "rank", "score", "source")
 
@@ -39,8 +40,8 @@ class Recommender:
     ) -> None:
         self._item_ids = item_ids
         self._number_of = {item: number for number, item in enumerate(item_ids)}
-        self._by_model: Scorer = ModelScorer(model, device)
-        self._by_popularity: Scorer = PopularityScorer(counts_V)
+        self._by_model = ModelScorer(model, device)
+        self._by_popularity = Popularity(counts_V)
 
     @classmethod
     def load(cls, run: str | Path, device: str = "cpu") -> Self:
@@ -105,15 +106,17 @@ class Recommender:
             for history in histories.values()
         ]
         has_history = np.array([bool(history) for history in known], dtype=bool)
-        frames = []
-        for source, scorer, rows in (
-            ("model", self._by_model, np.flatnonzero(has_history)),
-            ("popularity", self._by_popularity, np.flatnonzero(~has_history)),
-        ):
-            items, spans = _end_to_end([known[row] for row in rows])
-            best, scores = top_k(scorer, items, spans, k, keep_seen=keep_seen)
-            frames.append(self._frame(rows, best, scores, source))
-        table = pd.concat(frames).sort_values(["user", "rank"], kind="stable", ignore_index=True)
+        rows, others = np.flatnonzero(has_history), np.flatnonzero(~has_history)
+        items, spans = _end_to_end([known[row] for row in rows])
+        best, scores = top_k(self._by_model, items, spans, k, keep_seen=keep_seen)
+        popular = np.tile(self._by_popularity.order_V[:k], (len(others), 1))
+        counts = self._by_popularity.counts_V[popular].astype(np.float64)
+        table = pd.concat(
+            [
+                self._frame(rows, best, scores, "model"),
+                self._frame(others, popular, counts, "popularity"),
+            ]
+        ).sort_values(["user", "rank"], kind="stable", ignore_index=True)
         users = np.array([str(user) for user in histories], dtype=object)
         return table.assign(user=users[table["user"].to_numpy(dtype=np.int64)])
 

@@ -56,20 +56,6 @@ class ModelScorer:
         return self._model.item_table()
 
 
-class PopularityScorer:
-    """Every item's score is the number of its training interactions, whoever asks."""
-
-    def __init__(self, counts_V: Int64Array) -> None:
-        # float64 holds every count exactly.
-        self._table_VD = torch.from_numpy(counts_V.astype(np.float64))[:, None]
-
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
-        return torch.ones(len(spans), 1, dtype=torch.float64)
-
-    def item_table(self) -> tuple[Tensor, Tensor | None]:
-        return self._table_VD, None
-
-
 @torch.inference_mode()
 def rank_targets(
     scorer: Scorer, items: Int32Array, queries: Queries, *, keep_seen: bool
@@ -90,15 +76,23 @@ def rank_targets(
         A score is not a finite number.
     """
     ranks_U = np.empty(len(queries), dtype=np.int32)
+    n_items = len(scorer.item_table()[0])
+    flags_BV: Tensor | None = None
     for rows, scores_BV in _score_chunks(scorer, items, queries.spans, keep_seen):
         target_B1 = torch.from_numpy(queries.targets[rows].astype(np.int64))[:, None]
         target_B1 = target_B1.to(scores_BV.device)
         own_B1 = scores_BV.gather(1, target_B1)
-        item_V = torch.arange(scores_BV.shape[1], device=scores_BV.device)
-        before_BV = (scores_BV > own_B1) | ((scores_BV == own_B1) & (item_V < target_B1))
-        rank_B = 1 + before_BV.sum(dim=1, dtype=torch.int32)
-        rank_B[own_B1.squeeze(1) == -torch.inf] = MISS
-        ranks_U[rows] = rank_B.cpu().numpy()
+        # Comparing into numbers, and adding these up, takes a fifth of the time that booleans do;
+        # up to 2^24 items are counted exactly.
+        flags_BV = torch.empty_like(scores_BV) if flags_BV is None else flags_BV[: len(rows)]
+        rank_B = 1 + torch.gt(scores_BV, own_B1, out=flags_BV).sum(dim=1)
+        equal_B = torch.eq(scores_BV, own_B1, out=flags_BV).sum(dim=1)
+        is_ranked_B = (own_B1 != -torch.inf).squeeze(1)
+        # The target's own score is one of the equal ones; more of them are rare.
+        tied_T = (is_ranked_B & (equal_B > 1)).nonzero().squeeze(1)
+        is_earlier_TV = torch.arange(n_items, device=target_B1.device) < target_B1[tied_T]
+        rank_B[tied_T] += (flags_BV[tied_T] * is_earlier_TV).sum(dim=1)
+        ranks_U[rows] = rank_B.where(is_ranked_B, MISS).cpu().numpy()
     return ranks_U
 
 
@@ -144,29 +138,28 @@ def _top_k_of_chunk(scores_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _score_chunks(
     scorer: Scorer, items: Int32Array, spans: Spans, keep_seen: bool
 ) -> Iterator[tuple[Int64Array, Tensor]]:
-    """Row numbers with their scores, ``-inf`` for seen items unless they are kept."""
+    """Row numbers with their scores, ``-inf`` for seen items unless they are kept.
+
+    The scores lie where those of the chunk before lay.
+    """
     table_VD, bias_V = scorer.item_table()
     _require_finite(table_VD, "the item table")
-    size = min(_MOST_ROWS_AT_ONCE, rows_at_once(len(table_VD), table_VD.device))
+    n_items, device = len(table_VD), table_VD.device
+    size = min(_MOST_ROWS_AT_ONCE, rows_at_once(n_items, device), max(len(spans), 1))
+    buffer_BV = table_VD.new_empty(size, n_items)
     for rows in in_order(spans, size):
         chunk = spans.take(rows)
         hidden_BD = scorer.last_hidden(items, chunk)
         _require_finite(hidden_BD, "hidden states")
-        scores_BV = hidden_BD @ table_VD.T
-        if bias_V is not None:
-            scores_BV += bias_V
+        scores_BV = buffer_BV[: len(rows)]
+        if bias_V is None:
+            torch.mm(hidden_BD, table_VD.T, out=scores_BV)
+        else:
+            torch.addmm(bias_V, hidden_BD, table_VD.T, out=scores_BV)
         if not keep_seen:
-            row_S, item_S = _seen(items, chunk)
-            scores_BV[row_S.to(scores_BV.device), item_S.to(scores_BV.device)] = -torch.inf
+            row_S, item_S = (torch.from_numpy(seen).to(device) for seen in chunk.flat(items))
+            scores_BV[row_S, item_S.long()] = -torch.inf
         yield rows, scores_BV
-
-
-def _seen(items: Int32Array, spans: Spans) -> tuple[Tensor, Tensor]:
-    """Row and item number of everything in the spans, each int64 ``[seen]``."""
-    row = np.repeat(np.arange(len(spans)), spans.lengths)
-    first_of_row = np.cumsum(spans.lengths) - spans.lengths
-    at = spans.starts[row] + np.arange(len(row)) - first_of_row[row]
-    return torch.from_numpy(row), torch.from_numpy(items[at].astype(np.int64))
 
 
 def _require_finite(values_T: Tensor, name: str) -> None:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from peercollab.data.sequences import Histories, Int32Array
-from peercollab.data.split import Queries, Spans, queries, training_counts
+from peercollab.data.split import Queries, Spans, queries
 from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRec, SASRecOptions
 from peercollab.training import scoring
 from peercollab.training.metrics import MISS
-from peercollab.training.scoring import ModelScorer, PopularityScorer, rank_targets, top_k
+from peercollab.training.scoring import ModelScorer, rank_targets, top_k
 
 CPU = torch.device("cpu")
 
@@ -133,21 +133,6 @@ def test_a_model_is_asked_for_the_state_after_the_latest_items(histories: Histor
         order = naive_order(scores, set(whole.tolist()))
         target = asked.targets[row]
         assert ranks[row] == (order.index(target) + 1 if target in order else MISS)
-
-
-def test_popularity_ranks_by_training_interactions(histories: Histories) -> None:
-    counts = training_counts(histories)
-    asked = queries(histories, "validation")
-    ranks = rank_targets(PopularityScorer(counts), histories.items, asked, keep_seen=True)
-    order = naive_order(counts, set())
-    assert ranks.tolist() == [order.index(target) + 1 for target in asked.targets]
-
-
-def test_large_counts_are_told_apart() -> None:
-    counts = np.array([2**24, 2**24 + 1, 2**24], dtype=np.int64)
-    one = Spans(np.array([0]), np.array([1]))
-    best, _ = top_k(PopularityScorer(counts), np.array([0], np.int32), one, 3, keep_seen=True)
-    assert best.tolist() == [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
