@@ -9,22 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import tyro
 from rich.console import Console
 
 from peercollab.command_line import parse, unless_given
+from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
 from peercollab.data.read import read_interactions
 from peercollab.doctor import doctor, render
 from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
 from peercollab.results.display import print_results
 from peercollab.results.report import write_report
 from peercollab.results.run_folder import read_config
-from peercollab.run import DEMO, DEMO_FILE, TrainOptions, train
+from peercollab.resume import stored_options
+from peercollab.run import train
 from peercollab.serving.recommender import Recommender
 from peercollab.transplant.options import RULES, described
 from peercollab.version import __version__
@@ -89,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if list(arguments) == ["--version"]:
             print(f"peercollab {__version__}")
             return 0
-        return _run(parse(Command, arguments))
+        return _run(_parse(arguments))
     except PeercollabError as error:
         print(f"peercollab: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -100,6 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output, such as `head`, has had enough: no more can be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parse(arguments: Sequence[str]) -> Any:
+    command = parse(Command, arguments)
+    if isinstance(command, TrainOptions) and command.resume is not None:
+        # What is not told anew is as it was.
+        return parse(TrainOptions, arguments[1:], default=stored_options(command.resume))
+    return command
 
 
 def _run(

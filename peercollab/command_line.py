@@ -23,8 +23,10 @@ def unless_given(default: str) -> Any:
     return tyro.conf.arg(help_behavior_hint=f"(default: {default})")
 
 
-def parse(commands: Any, arguments: Sequence[str]) -> Any:
+def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:
     """The command that the arguments describe: an instance of one of the dataclasses.
+
+    With a `default`, what the arguments do not say is as it is there.
 
     Raises
     ------
@@ -36,7 +38,13 @@ def parse(commands: Any, arguments: Sequence[str]) -> Any:
     panel = io.StringIO()
     try:
         with redirect_stderr(panel):
-            return tyro.cli(commands, prog="peercollab", args=arguments, config=_MARKERS)
+            return tyro.cli(
+                commands,
+                prog="peercollab",
+                args=arguments,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=_MARKERS,
+            )
     except SystemExit as error:
         if not error.code:
             raise

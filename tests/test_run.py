@@ -63,6 +63,7 @@ def test_a_run_leaves_what_it_promises(plain: Path) -> None:
         "per_user.parquet",
         "report.html",
         "best",
+        "checkpoints",
     }
     assert {path.name for path in (plain / "best").iterdir()} == {
         "model.safetensors",
@@ -256,8 +257,9 @@ def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
     from peercollab.actors.messages import PeerSetup
     from peercollab.actors.options import ExecutionOptions
     from peercollab.models.sasrec import SASRecOptions
+    from peercollab.options import TrainOptions
     from peercollab.results.report import write_report
-    from peercollab.run import TrainOptions, train
+    from peercollab.run import train
     from peercollab.training.options import TrainingOptions
 
     options = TrainOptions(
@@ -285,7 +287,8 @@ def test_every_rule_changes_the_weights_of_a_short_run(
 
     from peercollab.actors.options import ExecutionOptions
     from peercollab.models.sasrec import SASRecOptions
-    from peercollab.run import TrainOptions, train
+    from peercollab.options import TrainOptions
+    from peercollab.run import train
     from peercollab.training.options import TrainingOptions
     from peercollab.transplant.options import TransplantOptions
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 
 from peercollab.actors.group import PeerGroup
 from peercollab.actors.messages import Best, Soup
 from peercollab.actors.record import RoundRecord, Trouble
 from peercollab.errors import DivergedError, PeercollabError
+from peercollab.results.checkpoint import Digests
 from peercollab.training.metrics import SELECTION_METRIC
 from peercollab.training.options import TrainingOptions
 from peercollab.training.schedule import scheduled_learning_rate
@@ -80,6 +82,15 @@ class Coordinator:
         record.coordinator_bytes = self._peers.bytes_handled - handled_before
         record.best = self._best
         return record
+
+    def checkpoint(self, folder: Path) -> Digests:
+        """Have the peers write into a folder what they need to go on; the digests of all files."""
+        return self._peers.checkpoint(folder)
+
+    def restore(self, folder: Path, best: Best | None) -> None:
+        """Go back to what `checkpoint` wrote into a folder, when `best` was the best so far."""
+        self._peers.restore(folder)
+        self._best = best
 
     def finish(self) -> Soup | None:
         """Make the soup that is kept, if one is wanted and any peer was ever ranked."""

@@ -1,6 +1,7 @@
 """What a run needs of the peers, and the executor that keeps them in this process."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -8,13 +9,14 @@ import torch
 
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.group import LocalPeers
-from peercollab.actors.messages import LayerArrays, PeerProgress, PeerSetup, SharedSetup, Soup
+from peercollab.actors.messages import Best, LayerArrays, PeerProgress, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError
+from peercollab.results.checkpoint import Digests
 
 Watch = Callable[[Sequence[PeerProgress]], None]
 
@@ -31,6 +33,15 @@ class Executor(Protocol):
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         """One round; `watch` is called with every peer's progress as it goes on."""
+
+    def read(self, path: Path) -> list[str | None]:
+        """What each peer reads in a small file; None where it is not there for it."""
+
+    def checkpoint(self, folder: Path) -> Digests:
+        """Write into a folder what all peers need to go on; the digests of the files."""
+
+    def restore(self, folder: Path, best: Best | None) -> None:
+        """Go back to what `checkpoint` wrote, when `best` was the best so far."""
 
     def finish(self) -> Soup | None:
         """End the rounds: make the soup that is kept, if one is wanted and peers were ranked."""
@@ -75,6 +86,15 @@ class LocalExecutor:
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         self._watch = watch
         return self._coordinator.run_round(round)
+
+    def read(self, path: Path) -> list[str | None]:
+        return [peer.read(path) for peer in self._peers]
+
+    def checkpoint(self, folder: Path) -> Digests:
+        return self._coordinator.checkpoint(folder)
+
+    def restore(self, folder: Path, best: Best | None) -> None:
+        self._coordinator.restore(folder, best)
 
     def finish(self) -> Soup | None:
         return self._coordinator.finish()

@@ -1,12 +1,14 @@
 """All peers of a run as the coordinator sees them, wherever they live."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from peercollab.actors.messages import Graft, PeerReport, Soup
 from peercollab.actors.peer import Peer
+from peercollab.results.checkpoint import Digests
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select
@@ -46,6 +48,12 @@ class PeerGroup(Protocol):
 
     def settle(self) -> None:
         """Have every peer note its state at the end of a round, to go back to if need be."""
+
+    def checkpoint(self, folder: Path) -> Digests:
+        """Have every peer write its state into a folder; the digests of all files."""
+
+    def restore(self, folder: Path) -> None:
+        """Have every peer go back to the state that lies in a folder."""
 
     def soup(self, select: Select) -> Soup:
         """Average all peers' best states, and save the average as the kept model."""
@@ -96,6 +104,16 @@ class LocalPeers:
     def settle(self) -> None:
         for peer in self.peers:
             peer.settle()
+
+    def checkpoint(self, folder: Path) -> Digests:
+        files: Digests = {}
+        for peer in self.peers:
+            files |= peer.checkpoint(folder)
+        return files
+
+    def restore(self, folder: Path) -> None:
+        for peer in self.peers:
+            peer.restore(folder)
 
     def soup(self, select: Select) -> Soup:
         return self.peers[0].soup(select, *(peer.ingredient() for peer in self.peers))

@@ -22,6 +22,8 @@ class ExecutionOptions:
     """auto takes GPUs where there are any."""
     gpus_per_peer: float = 1.0
     """GPUs of each peer; a fraction such as 0.5 lets peers share one."""
+    checkpoint_every: int = 1
+    """Write all that is needed to go on with the run after every so many rounds."""
     threads_per_peer: Annotated[int | None, unless_given("cores divided by peers")] = None
     """CPU threads of each peer."""
 
@@ -35,6 +37,8 @@ class ExecutionOptions:
             )
         if self.threads_per_peer is not None and self.threads_per_peer < 1:
             raise PeercollabError(f"--threads-per-peer is {self.threads_per_peer}: give 1 or more")
+        if self.checkpoint_every < 1:
+            raise PeercollabError(f"--checkpoint-every is {self.checkpoint_every}: give 1 or more")
         if self.address is not None and self.executor == "local":
             raise PeercollabError("--address has no effect with --executor local: leave one out")
 

@@ -8,7 +8,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +32,10 @@ from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import DivergedError
 from peercollab.models.saved import save_weights
+from peercollab.results.checkpoint import Digests, read_tree, save_tree
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.training.soup import Weights, greedy_soup, uniform_soup
-from peercollab.training.trainer import Epoch, Trainer
+from peercollab.training.trainer import Epoch, Trainer, TrainerState
 from peercollab.transplant.alignment import align
 from peercollab.transplant.layers import LayerMap, choose_layers, layer_map, layer_tensors
 from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
@@ -86,6 +89,7 @@ class Peer:
         self._round = 0
         self._trouble: str | None = None
         self._last_finite = self.trainer.state()
+        self._is_ruined = False
         self._kept: tuple[Best, Weights] | None = None
         self._on_progress = on_progress
         self._progress = PeerProgress(
@@ -224,8 +228,35 @@ class Peer:
 
     def settle(self) -> None:
         """Note the state at the end of a round, if it is finite, as the one to go back to."""
-        if self.trainer.is_finite():
+        self._is_ruined = not self.trainer.is_finite()
+        if not self._is_ruined:
             self._last_finite = self.trainer.state()
+
+    def read(self, path: Path) -> str | None:
+        """The text of a small file; None if it is not there, seen from here."""
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def checkpoint(self, folder: Path) -> Digests:
+        """Write all that it needs to go on from the end of the round; the files' digests."""
+        return save_tree(self._state(), folder, self._file)
+
+    def restore(self, folder: Path) -> None:
+        """Go back to what `checkpoint` wrote, whatever happened since."""
+        state = read_tree(folder, self._file)
+        device = self.trainer.device
+        self._last_finite = TrainerState(**state["trainer"])
+        self.trainer.restore(self._last_finite)
+        self._is_ruined = state["is_ruined"]
+        self._memory = {
+            what: {name: tensor.to(device) for name, tensor in of.items()}
+            for what, of in state["memory"].items()
+        }
+        kept = state["kept"]
+        self._kept = kept and (Best(**kept["best"]), kept["weights"])
+        self._round = state["round"]
 
     def ingredient(self) -> tuple[Best, LayerArrays] | None:
         """Its best ranked state, for a soup; None if it was never ranked."""
@@ -256,7 +287,7 @@ class Peer:
         self._seconds: dict[str, float] = {}
         self._trouble = None
         self._epoch = Epoch(math.nan, 0, self.trainer.learning_rate)
-        if not self.trainer.is_finite():
+        if self._is_ruined:
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
         self.trainer.begin_epoch(round)
         self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))
@@ -309,6 +340,25 @@ class Peer:
         """Forget the moments of all entries that an exchange has changed."""
         for name, old_T in before.items():
             self.trainer.forget_moments(name, own[name][0] != old_T)
+
+    @property
+    def _file(self) -> str:
+        return f"peer-{self.number}"
+
+    def _state(self) -> dict[str, Any]:
+        last = self._last_finite
+        kept = self._kept and {"best": asdict(self._kept[0]), "weights": self._kept[1]}
+        return {
+            "round": self._round,
+            "trainer": {
+                "model": last.model,
+                "optimizer": last.optimizer,
+                "average": last.average,
+            },
+            "is_ruined": self._is_ruined,
+            "memory": self._memory,
+            "kept": kept,
+        }
 
     def _validates(self, round: int) -> bool:
         options = self.trainer.options

@@ -5,6 +5,7 @@ The driver owns all of them: were the peers the coordinator's, they would die wi
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -16,7 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device
-from peercollab.actors.messages import LayerArrays, PeerSetup, SharedSetup, Soup
+from peercollab.actors.messages import Best, LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
@@ -24,6 +25,7 @@ from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
+from peercollab.results.checkpoint import Digests
 
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
@@ -133,6 +135,19 @@ class RayExecutor:
             self._look(watch)
         (record,) = get([answer], f"round {round}", names=self._names)
         return record
+
+    def read(self, path: Path) -> list[str | None]:
+        answers = [peer.read.remote(path) for peer in self._peers]
+        return get(answers, "the look into the run's folder", SECONDS_TO_START, self._names)
+
+    def checkpoint(self, folder: Path) -> Digests:
+        asked = self._coordinator.checkpoint.remote(folder)
+        (files,) = get([asked], f"the checkpoint {folder}", None, self._names)
+        return dict(files)
+
+    def restore(self, folder: Path, best: Best | None) -> None:
+        asked = self._coordinator.restore.remote(folder, best)
+        get([asked], f"the return to checkpoint {folder}", None, self._names)
 
     def finish(self) -> Soup | None:
         (soup,) = get(

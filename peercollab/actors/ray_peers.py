@@ -5,6 +5,7 @@ result is handed to the receiver, which reads it from the object store.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from peercollab.actors.messages import Graft, PeerReport, Soup
 from peercollab.errors import PeercollabError
+from peercollab.results.checkpoint import Digests
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select
@@ -75,6 +77,15 @@ class RayPeers:
 
     def settle(self) -> None:
         self._ask_all("settle")
+
+    def checkpoint(self, folder: Path) -> Digests:
+        files: Digests = {}
+        for own in self._ask_all("checkpoint", folder):
+            files |= own
+        return files
+
+    def restore(self, folder: Path) -> None:
+        self._ask_all("restore", folder)
 
     def soup(self, select: Select) -> Soup:
         ingredients = [self._ask(peer, "ingredient") for peer in range(len(self._handles))]

@@ -14,8 +14,9 @@ from torch import Tensor
 from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Spans
 
-# Rows are sorted by length within pools of this many batches: little padding, still shuffled.
-BATCHES_A_POOL = 16
+# Of a group of rows that go through the network together.
+LEAST_FILLED = 0.7
+SHORTEST_GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -89,22 +90,31 @@ def training_batch(items: Int32Array, windows: Spans) -> TrainingBatch:
     return TrainingBatch(rows, real_N, following.items_BL.flatten()[real_N])
 
 
-def bucketed_order(
-    lengths: Int64Array, batch_size: int, generator: np.random.Generator
-) -> list[Int64Array]:
-    """Row numbers of each batch of an epoch: random, with rows of like length together.
+def shuffled(n_rows: int, batch_size: int, generator: np.random.Generator) -> list[Int64Array]:
+    """Row numbers of each batch of an epoch: every row is in exactly one, whatever its length.
 
-    Rows are shuffled, sorted by length within pools of `BATCHES_A_POOL` batches, cut into
-    batches, and the batches shuffled. Every row is in exactly one batch.
+    Batches of like lengths would need no padding, but learn less in as many steps: one of short
+    rows, with few positions, moves the weights as far as one of long rows.
     """
-    order = generator.permutation(len(lengths))
-    pool = batch_size * BATCHES_A_POOL
-    batches: list[Int64Array] = []
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
+    order = generator.permutation(n_rows)
+    return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
+
+
+def of_like_length(lengths: Int64Array) -> list[Int64Array]:
+    """Row numbers in groups, from long to short, that need little padding each.
+
+    A group ends where rows would be shorter than `LEAST_FILLED` of its longest; what is shorter
+    than `SHORTEST_GROUP` altogether is one group.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    groups: list[Int64Array] = []
+    while len(order):
+        longest = lengths[order[0]]
+        least = LEAST_FILLED * longest if longest > SHORTEST_GROUP else 0
+        n_rows = int(np.count_nonzero(lengths[order] >= least))
+        groups.append(order[:n_rows])
+        order = order[n_rows:]
+    return groups
 
 
 def in_order(spans: Spans, batch_size: int) -> Iterator[Int64Array]:

@@ -14,6 +14,10 @@ from peercollab.data.ids import renumber
 from peercollab.data.layout import Layout
 from peercollab.data.read import Interactions
 
+# What it is called as data, and in a run's folder.
+DEMO = "demo"
+DEMO_FILE = "demo.csv"
+
 USERS = 1500
 TASTES = 10
 ITEMS_A_TASTE = 50

@@ -1,5 +1,6 @@
 """Interactions as numbers: one flat array of items, and where each user's history begins."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,3 +61,12 @@ class SequenceData:
     histories: Histories
     user_ids: IdArray
     item_ids: IdArray
+
+    def checksum(self) -> str:
+        """SHA-256 over all of it: of the same data the same, wherever it is read."""
+        checksum = hashlib.sha256()
+        for numbers in (self.histories.items, self.histories.offsets):
+            checksum.update(np.ascontiguousarray(numbers).data)
+        for ids in (self.user_ids, self.item_ids):
+            checksum.update("\0".join(map(str, ids)).encode())
+        return checksum.hexdigest()

@@ -21,16 +21,22 @@ DESCRIPTION = "model.json"
 
 def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
     """Put a model's state into the folder: whole, or not at all."""
-    tensors: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for name, value in state.items():
-        tensor = value.detach().cpu().contiguous()
-        # A tensor that two modules share is written twice: the format knows no sharing.
-        tensors[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
-        taken.add(tensor.data_ptr())
     unfinished = folder / f"{WEIGHTS}.unfinished"
-    save_file(tensors, unfinished, metadata={"format": "pt"})
+    save_tensors(state, unfinished)
     unfinished.replace(folder / WEIGHTS)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors; what two of them share is written twice."""
+    separate: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        # The format knows no sharing.
+        separate[name] = tensor.clone() if tensor.data_ptr() in taken else tensor
+        taken.add(tensor.data_ptr())
+    # One key of metadata: the library writes several in random order.
+    save_file(separate, path, metadata={"format": "pt"})
 
 
 def save_description(n_items: int, options: SASRecOptions, folder: Path) -> None:

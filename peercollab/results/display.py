@@ -36,6 +36,11 @@ MOST_DONORS = 2
 WIDE = 1000
 
 
+def say(line: str) -> None:
+    """A line about the run, at once also where output is no terminal."""
+    print(line, flush=True)
+
+
 class Progress(Protocol):
     """Where a peer is: `step` of `steps` in a round's epoch, the mean loss so far (or nan)."""
 

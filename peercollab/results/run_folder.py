@@ -4,6 +4,7 @@
 
     config.json  environment.json  rounds.jsonl  metrics.json  per_user.parquet  report.html
     best/        model.safetensors, model.json, items.parquet: all that `recommend` needs
+    checkpoints/ the last rounds' states of all peers, to go on from
 """
 
 import json
@@ -18,11 +19,19 @@ import pandas as pd
 from peercollab.data.sequences import IdArray, Int32Array, Int64Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError
+from peercollab.models.saved import WEIGHTS
+from peercollab.results.checkpoint import Checkpoints, Digests, carry_over, digests, write_whole
 from peercollab.training.metrics import MISS
 
 CONFIG = "config.json"
 BEST = "best"
 ITEMS = "items.parquet"
+ROUNDS = "rounds.jsonl"
+METRICS = "metrics.json"
+
+# In a checkpoint: what the driver knows, and the kept model so far.
+RUN_STATE = "run.json"
+BEST_SO_FAR = "best.safetensors"
 
 
 class RunFolder:
@@ -35,6 +44,11 @@ class RunFolder:
     def best(self) -> Path:
         """Where the kept model lies."""
         return self.path / BEST
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """States to go on from."""
+        return Checkpoints(self.path / "checkpoints")
 
     def require_creatable(self, *, overwrite: bool) -> None:
         """Make sure, without writing anything, that the folder can be made.
@@ -77,8 +91,12 @@ class RunFolder:
             self.best.mkdir(parents=True)
         except OSError as error:
             raise PeercollabError(f"--out {self.path} cannot be made: {error.strerror}") from error
-        self._write_json(CONFIG, config)
+        self.write_config(config)
         self._write_json("environment.json", environment)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.json`` anew."""
+        self._write_json(CONFIG, config)
 
     def remove(self) -> None:
         """Take away a run that did not complete a single round."""
@@ -91,12 +109,68 @@ class RunFolder:
 
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``rounds.jsonl``."""
-        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+        with (self.path / ROUNDS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of ``rounds.jsonl``, up to the first line that is not whole."""
+        path = self.path / ROUNDS
+        records: list[dict[str, Any]] = []
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``; empty where there is none yet."""
+        path = self.path / METRICS
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def checkpoint(self, round: int, metrics: Mapping[str, Any], peers: Digests) -> None:
+        """Add to the files of the peers what else is needed to go on, and make all of it valid."""
+        target = self.checkpoints.of(round)
+        write_whole(target / RUN_STATE, json.dumps({"metrics": metrics}) + "\n")
+        files = peers | digests(target, [RUN_STATE])
+        if (self.best / WEIGHTS).exists():
+            files |= carry_over({WEIGHTS: BEST_SO_FAR}, self.best, target)
+        self.checkpoints.complete(round, files)
+
+    def go_back(self, round: int) -> dict[str, Any]:
+        """Take the folder back to a checkpoint; what the metrics were then.
+
+        Raises
+        ------
+        PeercollabError
+            ``rounds.jsonl`` does not reach that far.
+        """
+        source = self.checkpoints.of(round)
+        records = self.rounds()
+        if len(records) < round:
+            raise PeercollabError(
+                f"{self.path / ROUNDS} has {len(records)} whole records, and the checkpoint was "
+                f"made after {round} rounds: the folder is damaged; train anew"
+            )
+        lines = [json.dumps(record) + "\n" for record in records[:round]]
+        write_whole(self.path / ROUNDS, "".join(lines))
+        if (source / BEST_SO_FAR).exists():
+            carry_over({BEST_SO_FAR: f"{WEIGHTS}.unfinished"}, source, self.best)
+            (self.best / f"{WEIGHTS}.unfinished").replace(self.best / WEIGHTS)
+        else:
+            (self.best / WEIGHTS).unlink(missing_ok=True)
+        metrics = dict(json.loads((source / RUN_STATE).read_text(encoding="utf-8"))["metrics"])
+        if "selected" in metrics:
+            self.write_metrics(metrics)
+        else:
+            (self.path / METRICS).unlink(missing_ok=True)
+        return metrics
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json`` anew."""
-        self._write_json("metrics.json", metrics)
+        self._write_json(METRICS, metrics)
 
     def write_per_user(self, user_ids: IdArray, ranks: Mapping[HoldOut, Int32Array]) -> None:
         """Every evaluated user's rank by split; null where the target was a seen item.
@@ -121,11 +195,7 @@ class RunFolder:
         pd.concat(frames, ignore_index=True).to_parquet(self.path / "per_user.parquet", index=False)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        unfinished = self.path / f"{name}.unfinished"
-        unfinished.write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        unfinished.replace(self.path / name)
+        write_whole(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_config(run: Path) -> dict[str, Any]:

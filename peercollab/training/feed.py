@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peercollab.data.batches import TrainingBatch, bucketed_order
+from peercollab.data.batches import TrainingBatch, of_like_length, shuffled
 from peercollab.data.sequences import Histories, Int64Array
 from peercollab.data.split import Spans, training_spans, windows
 from peercollab.errors import PeercollabError
@@ -20,9 +20,20 @@ from peercollab.training.streams import Purpose
 
 @dataclass(frozen=True)
 class Step:
-    """A batch on the device, and the negatives that its loss needs."""
+    """A batch on the device, in parts that are padded little, and what its loss needs.
 
-    batch: TrainingBatch
+    Attributes
+    ----------
+    parts
+        The windows of the batch, those of like length together.
+    targets_N
+        int64: the targets of all parts, one after another.
+    negatives
+        Those of the step, if the loss wants any.
+    """
+
+    parts: list[TrainingBatch]
+    targets_N: Tensor
     negatives: Tensor | None
 
 
@@ -113,20 +124,24 @@ class Feed:
         order = np.random.default_rng(self._seed("order", epoch))
         return _Epoch(
             windows,
-            bucketed_order(windows.lengths, self._batch_size, order),
+            shuffled(len(windows), self._batch_size, order),
             augmenting,
             np.random.default_rng(self._seed("negatives", epoch)),
         )
 
     def _make(self, epoch: "_Epoch", number: int) -> Step:
-        batch = augmented_batch(
-            self._items,
-            epoch.windows.take(epoch.batches[number]),
-            self._augmentation,
-            epoch.augmenting,
+        windows = epoch.windows.take(epoch.batches[number])
+        parts = [
+            augmented_batch(self._items, windows.take(rows), self._augmentation, epoch.augmenting)
+            for rows in of_like_length(windows.lengths)
+        ]
+        targets_N = torch.cat([part.targets_N for part in parts])
+        negatives = self._objective.draw(targets_N, epoch.negatives)
+        return Step(
+            [part.to(self._device) for part in parts],
+            targets_N.to(self._device, non_blocking=True),
+            negatives,
         )
-        negatives = self._objective.draw(batch.targets_N, epoch.negatives)
-        return Step(batch.to(self._device), negatives)
 
 
 @dataclass(frozen=True)

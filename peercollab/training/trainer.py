@@ -239,12 +239,11 @@ class Trainer:
     def _train_step(self, running: "_RunningEpoch", step: int) -> None:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
         now = self.feed.step(step)
-        batch = now.batch
         with self.numbers.used(self.device):
-            hidden_ND = self._forward(batch.rows).flatten(0, 1)[batch.real_N]
-            loss = self.objective(
-                hidden_ND, *self.model.item_table(), batch.targets_N, now.negatives
+            hidden_ND = torch.cat(
+                [self._forward(part.rows).flatten(0, 1)[part.real_N] for part in now.parts]
             )
+            loss = self.objective(hidden_ND, *self.model.item_table(), now.targets_N, now.negatives)
         self.optimizer.zero_grad()
         loss.backward()
         if self.measure_importance:
@@ -252,8 +251,8 @@ class Trainer:
         self.optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.model)
-        running.loss_sum += loss.detach() * len(batch.targets_N)
-        running.positions += len(batch.targets_N)
+        running.loss_sum += loss.detach() * len(now.targets_N)
+        running.positions += len(now.targets_N)
 
     def rank(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: the rank of every user's held-out item under the present weights."""

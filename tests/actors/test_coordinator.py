@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.messages import Best, Graft, PeerReport, Soup
 from peercollab.errors import DivergedError, PeercollabError
+from peercollab.results.checkpoint import Digests
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.layers import Layer, LayerMap
 from peercollab.transplant.options import TransplantOptions
@@ -80,6 +82,13 @@ class ScriptedPeers:
 
     def settle(self) -> None:
         self.asked.append("settle")
+
+    def checkpoint(self, folder: Path) -> Digests:
+        self.asked.append(("checkpoint", folder))
+        return {}
+
+    def restore(self, folder: Path) -> None:
+        self.asked.append(("restore", folder))
 
     def soup(self, select: Select) -> Soup:
         self.asked.append(("soup", select))

@@ -1,13 +1,14 @@
 """Batches against a row-by-row loop, and orders of an epoch."""
 
+from itertools import pairwise
+
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peercollab.data import batches
-from peercollab.data.batches import bucketed_order, in_order, lay_out, training_batch
+from peercollab.data.batches import in_order, lay_out, of_like_length, shuffled, training_batch
 from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Spans
 
@@ -27,8 +28,9 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def padded_places(lengths: Int64Array, order: list[Int64Array]) -> int:
-    return sum(int(lengths[rows].max()) * len(rows) for rows in order) - int(lengths.sum())
+def places(lengths: Int64Array, groups: list[Int64Array]) -> int:
+    """Places of all rows, padded ones too."""
+    return sum(int(lengths[rows].max()) * len(rows) for rows in groups)
 
 
 @given(items_and_spans(shortest=1))
@@ -68,59 +70,40 @@ def test_a_batch_moves_to_a_device_whole() -> None:
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-@given(LENGTHS, st.integers(1, 10), st.integers(0, 2**32))
+@given(st.integers(0, 70), st.integers(1, 10), st.integers(0, 2**32))
 def test_every_row_is_in_exactly_one_batch_of_an_epoch(
-    lengths: list[int], batch_size: int, seed: int
+    n_rows: int, batch_size: int, seed: int
 ) -> None:
-    order = bucketed_order(np.array(lengths, dtype=np.int64), batch_size, generator(seed))
-    rows = [int(row) for batch in order for row in batch]
-    assert sorted(rows) == list(range(len(lengths)))
-
-
-@given(LENGTHS, st.integers(1, 10), st.integers(0, 2**32))
-def test_all_batches_but_one_have_the_batch_size(
-    lengths: list[int], batch_size: int, seed: int
-) -> None:
-    order = bucketed_order(np.array(lengths, dtype=np.int64), batch_size, generator(seed))
-    full, rest = divmod(len(lengths), batch_size)
-    assert sorted(map(len, order)) == ([rest] if rest else []) + [batch_size] * full
+    order = shuffled(n_rows, batch_size, generator(seed))
+    assert sorted(int(row) for batch in order for row in batch) == list(range(n_rows))
+    full, rest = divmod(n_rows, batch_size)
+    assert list(map(len, order)) == [batch_size] * full + ([rest] if rest else [])
 
 
 def test_an_order_is_fixed_by_its_generator_and_differs_between_generators() -> None:
-    lengths = generator(5).integers(1, 50, 400)
     first, again, other = (
-        [batch.tolist() for batch in bucketed_order(lengths, 7, generator(seed))]
-        for seed in (1, 1, 2)
+        [batch.tolist() for batch in shuffled(400, 7, generator(seed))] for seed in (1, 1, 2)
     )
     assert first == again
     assert first != other
-    assert sorted(map(tuple, first)) != sorted(map(tuple, other))
 
 
-def test_an_order_does_not_run_from_short_to_long() -> None:
-    lengths = np.repeat(np.arange(1, 101), 10)
-    longest = [int(lengths[batch].max()) for batch in bucketed_order(lengths, 10, generator())]
-    assert longest != sorted(longest)
-    assert longest != sorted(longest, reverse=True)
+@given(st.lists(st.integers(1, 60), max_size=70))
+def test_groups_of_like_length_hold_every_row_once_and_are_well_filled(lengths: list[int]) -> None:
+    lengths_B = np.array(lengths, dtype=np.int64)
+    groups = of_like_length(lengths_B)
+    assert sorted(int(row) for group in groups for row in group) == list(range(len(lengths)))
+    for group in groups:
+        least, longest = lengths_B[group].min(), lengths_B[group].max()
+        assert least >= batches.LEAST_FILLED * longest or longest <= batches.SHORTEST_GROUP
+    for one, next_one in pairwise(groups):
+        assert lengths_B[next_one].max() < batches.LEAST_FILLED * lengths_B[one].max()
 
 
-def test_rows_of_like_length_together_need_less_padding_than_at_random() -> None:
-    lengths = generator(3).integers(1, 101, 1000)
-    shuffled = np.array_split(generator(4).permutation(len(lengths)), 1000 // 10)
-    bucketed = bucketed_order(lengths, 10, generator(4))
-    assert padded_places(lengths, bucketed) < padded_places(lengths, shuffled) / 3
-
-
-def test_rows_are_sorted_within_pools_and_not_over_the_whole_epoch(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lengths = np.arange(1, 101)
-    fully_sorted = padded_places(lengths, np.array_split(np.arange(100), 25))
-    monkeypatch.setattr(batches, "BATCHES_A_POOL", 5)
-    pooled = padded_places(lengths, bucketed_order(lengths, 4, generator()))
-    monkeypatch.setattr(batches, "BATCHES_A_POOL", 25)
-    assert padded_places(lengths, bucketed_order(lengths, 4, generator())) == fully_sorted
-    assert pooled > fully_sorted
+def test_rows_of_any_length_need_little_padding() -> None:
+    lengths = generator(3).integers(1, 101, 128)
+    assert places(lengths, [np.arange(128)]) > 1.8 * lengths.sum()
+    assert places(lengths, of_like_length(lengths)) < 1.25 * lengths.sum()
 
 
 @given(LENGTHS, st.integers(1, 10))

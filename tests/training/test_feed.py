@@ -47,8 +47,12 @@ def epoch(own: Feed, number: int, steps: int | None = None) -> list[Step]:
 
 def same(one: list[Step], other: list[Step]) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a.batch.rows.items_BL, b.batch.rows.items_BL)
-        and torch.equal(a.batch.targets_N, b.batch.targets_N)
+        len(a.parts) == len(b.parts)
+        and all(
+            torch.equal(x.rows.items_BL, y.rows.items_BL)
+            for x, y in zip(a.parts, b.parts, strict=True)
+        )
+        and torch.equal(a.targets_N, b.targets_N)
         and (a.negatives is None) == (b.negatives is None)
         and (a.negatives is None or torch.equal(a.negatives, b.negatives))  # type: ignore[arg-type]
         for a, b in zip(one, other, strict=True)
@@ -69,7 +73,7 @@ def test_an_epoch_is_the_same_whatever_came_before_it(kind: Any, loss: Any) -> N
 
 def test_every_target_is_there_once_an_epoch() -> None:
     every = windows(training_spans(histories()), LENGTH)
-    targets = [step.batch.targets_N for step in epoch(feed(), 1)]
+    targets = [step.targets_N for step in epoch(feed(), 1)]
     assert sum(map(len, targets)) == (every.lengths - 1).sum()
 
 

@@ -273,8 +273,8 @@ def test_every_epoch_has_a_new_order() -> None:
 
 def test_every_epoch_drops_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "peercollab.training.feed.bucketed_order",
-        lambda lengths, batch_size, generator: [np.arange(len(lengths))],
+        "peercollab.training.feed.shuffled",
+        lambda n_rows, batch_size, generator: [np.arange(n_rows)],
     )
     own = trainer(learning_rate=1e-30)
     own.steps_per_epoch = own.feed.steps_per_epoch = 1

@@ -1,0 +1,241 @@
+"""Checkpoints of a run: files that are valid together or not at all.
+
+::
+
+    checkpoints/round-7/  peer-1.safetensors, peer-1.json, ..., run.json, best.safetensors
+                          manifest.json, written last: what belongs to it, with sizes and checksums
+
+Nothing that is read back is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from peercollab.errors import PeercollabError
+from peercollab.models.saved import save_tensors
+from peercollab.results.state_tree import flatten, load_tree
+
+MANIFEST = "manifest.json"
+KEPT = 2
+
+_NAME = re.compile(r"round-(\d+)")
+_READ_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file must be: its size in bytes and its SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+Digests = dict[str, Digest]
+
+
+class Checkpoints:
+    """The ``checkpoints/`` of a run.
+
+    Parameters
+    ----------
+    folder
+        Where they lie, or will lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, round: int) -> Path:
+        """Where the checkpoint after a round lies, whether it is there or not."""
+        return self.folder / f"round-{round}"
+
+    def begin(self, round: int) -> Path:
+        """An empty folder for a checkpoint, which is none before it is completed.
+
+        Raises
+        ------
+        PeercollabError
+            It cannot be made.
+        """
+        path = self.of(round)
+        with _told(path):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        return path
+
+    def complete(self, round: int, files: Mapping[str, Digest]) -> None:
+        """Make a checkpoint valid, and remove all but the last `KEPT`."""
+        path = self.of(round)
+        content = {"round": round, "files": {name: asdict(files[name]) for name in sorted(files)}}
+        manifest = content | {"sha256": _checksum_of(content)}
+        write_whole(path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        _sync(self.folder)
+        for old in self.rounds()[:-KEPT]:
+            shutil.rmtree(self.of(old), ignore_errors=True)
+
+    def discard(self, round: int) -> None:
+        """Take away a checkpoint that could not be completed."""
+        shutil.rmtree(self.of(round), ignore_errors=True)
+
+    def rounds(self) -> list[int]:
+        """Rounds of which there is a folder, ascending, whole or not."""
+        if not self.folder.is_dir():
+            return []
+        found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def latest(self, say: Callable[[str], None]) -> int | None:
+        """The last round whose checkpoint is whole; `say` is told of each that is not, and why."""
+        for round in reversed(self.rounds()):
+            try:
+                self.verify(round)
+            except PeercollabError as error:
+                say(str(error))
+            else:
+                return round
+        return None
+
+    def verify(self, round: int) -> Digests:
+        """The files of a checkpoint, each compared with what the manifest says of it.
+
+        Raises
+        ------
+        PeercollabError
+            Something is missing or differs, which is named.
+        """
+        path = self.of(round)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            if manifest.pop("sha256") != _checksum_of(manifest):
+                raise ValueError("its checksum is another one")
+            files = {str(name): Digest(**of) for name, of in manifest["files"].items()}
+            if manifest["round"] != round or any(Path(name).name != name for name in files):
+                raise ValueError("it is of another checkpoint")
+        except FileNotFoundError:
+            raise PeercollabError(f"checkpoint {path} was not completed") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PeercollabError(f"checkpoint {path}: {MANIFEST} is damaged ({error})") from error
+        for name, expected in files.items():
+            try:
+                found = digest(path / name)
+            except OSError as error:
+                raise PeercollabError(f"checkpoint {path}: {name}: {error.strerror}") from error
+            if found.bytes != expected.bytes:
+                raise PeercollabError(
+                    f"checkpoint {path}: {name} has {found.bytes} bytes in place of "
+                    f"{expected.bytes}"
+                )
+            if found != expected:
+                raise PeercollabError(
+                    f"checkpoint {path}: {name} is damaged: its checksum is another one"
+                )
+        return files
+
+
+def save_tree(tree: Any, folder: Path, name: str) -> Digests:
+    """Write a tree of dicts, lists, plain values and tensors as ``NAME.safetensors`` and ``.json``.
+
+    Raises
+    ------
+    PeercollabError
+        It could not be written.
+    """
+    shape, tensors = flatten(tree)
+    with _told(folder):
+        save_tensors(tensors, folder / f"{name}.safetensors")
+        write_whole(folder / f"{name}.json", json.dumps(shape))
+        return digests(folder, (f"{name}.safetensors", f"{name}.json"))
+
+
+def read_tree(folder: Path, name: str) -> Any:
+    """What `save_tree` wrote.
+
+    Raises
+    ------
+    PeercollabError
+        A file is missing or damaged.
+    """
+    return load_tree(folder / f"{name}.json", folder / f"{name}.safetensors")
+
+
+def carry_over(names: Mapping[str, str], source: Path, target: Path) -> Digests:
+    """Files of one folder in another, under the names given for theirs; links where possible."""
+    with _told(target):
+        for old, new in names.items():
+            (target / new).unlink(missing_ok=True)
+            try:
+                os.link(source / old, target / new)
+            except OSError:
+                shutil.copyfile(source / old, target / new)
+        return digests(target, names.values())
+
+
+def digests(folder: Path, names: Iterable[str]) -> Digests:
+    """What lies in a folder, safely on the disk."""
+    found = {name: digest(folder / name, sync=True) for name in names}
+    _sync(folder)
+    return found
+
+
+def digest(path: Path, *, sync: bool = False) -> Digest:
+    """Size and checksum of a file; with `sync`, when all of it has reached the disk."""
+    checksum = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        while part := file.read(_READ_BYTES):
+            checksum.update(part)
+            size += len(part)
+    return Digest(size, checksum.hexdigest())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Put a text into a file: all of it, and on the disk, or none."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    _sync(path.parent)
+
+
+def _checksum_of(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """See to it that the folder's entries are on the disk, where a system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """A failure to write, in our words."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PeercollabError(
+            f"checkpoint {path} could not be written: {reason}; the one before it stays as it is"
+        ) from error

@@ -1,0 +1,128 @@
+"""The options of a run that is gone on with: read from its folder, and held to."""
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from peercollab.actors.messages import PeerSetup
+from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
+from peercollab.results.run_folder import read_config
+
+T = TypeVar("T")
+
+# What may be told anew when a run is gone on with: where it runs, and when it ends.
+HARMLESS = {
+    "address",
+    "checkpoint_every",
+    "data",
+    "epochs",
+    "executor",
+    "gpus_per_peer",
+    "patience",
+}
+
+
+def stored_options(run: Path) -> TrainOptions:
+    """The options of the run in this folder, made to go on with it.
+
+    Raises
+    ------
+    PeercollabError
+        It is no run folder, or one of another version of peercollab.
+    """
+    stored = read_config(run)
+    names = {field.name for field in fields(TrainOptions)} - {"out", "resume"}
+    options = {name: stored[name] for name in names if name in stored}
+    return _built(TrainOptions, options | {"resume": str(run)}, run)
+
+
+def stored_peers(config: Mapping[str, Any], run: Path) -> list[PeerSetup]:
+    """The peers' own settings as ``config.json`` has them."""
+    return [_built(PeerSetup, peer, run) for peer in config.get("peers", [])]
+
+
+def changes(stored: TrainOptions, given: TrainOptions) -> list[str]:
+    """What is told anew, in words.
+
+    Raises
+    ------
+    PeercollabError
+        An option is changed that the run so far depends on.
+    """
+    before, now = _flat(asdict(stored)), _flat(asdict(given))
+    told = []
+    for name, old in before.items():
+        new = now[name]
+        if new == old or name in ("out", "resume", "overwrite"):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name not in HARMLESS:
+            raise PeercollabError(
+                f"--resume {given.resume}: the run has {option} {_word(old)}, which cannot become "
+                f"{_word(new)}: leave {option} out"
+            )
+        if name == "epochs":
+            _require_open_end(stored, given)
+        told.append(f"{option} {_word(new)} in place of {_word(old)}")
+    return told
+
+
+def _require_open_end(stored: TrainOptions, given: TrainOptions) -> None:
+    """More epochs are harmless unless something is spread over all of them."""
+    transplant = stored.transplant
+    reason = ""
+    if given.training.epochs < stored.training.epochs:
+        reason = "they can only become more"
+    elif stored.training.schedule != "constant":
+        reason = f"--schedule {stored.training.schedule} is spread over them"
+    elif transplant.exchange_from is not None or transplant.exchange_until is not None:
+        reason = "--exchange-from and --exchange-until are shares of them"
+    if reason:
+        raise PeercollabError(
+            f"--resume {given.resume}: the run has --epochs {stored.training.epochs}, and "
+            f"{reason}: leave --epochs out"
+        )
+
+
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their own names, which are the command line's."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(str, value)) or "none"
+    return "its default" if value is None else str(value)
+
+
+def _built(kind: type[T], values: Mapping[str, Any], run: Path) -> T:
+    try:
+        return _from_json(kind, values)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PeercollabError(
+            f"{run / 'config.json'} is of another version of peercollab, or damaged ({error}): "
+            "train anew"
+        ) from error
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    """A value of a dataclass, path, tuple or plain type, from what `asdict` and JSON made of it."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        unknown = value.keys() - hints.keys()
+        if unknown:
+            raise ValueError(f"{min(unknown)} is not known")
+        return kind(**{name: _from_json(hints[name], part) for name, part in value.items()})
+    if get_origin(kind) in (Union, types.UnionType):
+        if value is None:
+            return None
+        kind = next(one for one in get_args(kind) if one is not types.NoneType)
+    if kind is Path:
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,220 @@
+"""The rounds of a run: each trained, recorded and checkpointed, from wherever the run stands."""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peercollab.actors.executor import Executor
+from peercollab.actors.messages import Best, Soup
+from peercollab.data.demo import DEMO_FILE, write_csv
+from peercollab.data.read import Interactions
+from peercollab.data.sequences import SequenceData
+from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
+from peercollab.errors import PeercollabError
+from peercollab.machine import environment
+from peercollab.models.saved import save_description
+from peercollab.options import TrainOptions
+from peercollab.results.display import RunDisplay, say
+from peercollab.results.run_folder import RunFolder
+from peercollab.training.metrics import SELECTION_METRIC, metrics_of
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to: its folder, its metrics as in ``metrics.json``, its rounds' records."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    rounds: list[dict[str, Any]]
+
+
+class Rounds:
+    """A run as it goes on, and what is written about it.
+
+    Parameters
+    ----------
+    options
+        Of the run.
+    folder
+        Its folder.
+    executor
+        The peers.
+    data
+        What they are trained on.
+    popularity
+        int32 ``[users]`` for each split: ranks by popularity.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        folder: RunFolder,
+        executor: Executor,
+        data: SequenceData,
+        popularity: dict[HoldOut, np.ndarray],
+    ) -> None:
+        self.options = options
+        self.folder = folder
+        self.executor = executor
+        self.data = data
+        self.rounds: list[dict[str, Any]] = []
+        self.metrics: dict[str, Any] = {
+            "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
+        }
+
+    def begin(self, config: dict[str, Any], demo: Interactions | None) -> RunResult:
+        """Make the folder and fill it; stopped before a round is complete, none is left."""
+        try:
+            self.folder.create(config, environment())
+            if demo:
+                write_csv(demo, self.folder.path / DEMO_FILE)
+            save_description(self.data.histories.n_items, self.options.model, self.folder.best)
+            self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
+            self._require_shared_folder()
+            self._checkpoint()
+            return self._run()
+        except BaseException:
+            if not self.rounds:
+                self.folder.remove()
+            raise
+
+    def resume(self, config: dict[str, Any]) -> RunResult:
+        """Go on from the last checkpoint that is whole, under this configuration.
+
+        Raises
+        ------
+        PeercollabError
+            There is none, or the run has come to its end already.
+        """
+        self._require_shared_folder()
+        round = self.folder.checkpoints.latest(say)
+        if round is None:
+            raise PeercollabError(
+                f"--resume {self.folder.path}: no checkpoint of the run is whole; train anew"
+            )
+        self.rounds = self.folder.rounds()[:round]
+        if self._is_over() and "test" in self.folder.metrics():
+            raise PeercollabError(
+                f"--resume {self.folder.path}: the run has come to its end already; more --epochs "
+                "would go on with it"
+            )
+        self._go_back(round)
+        self.folder.write_config(config)
+        say(f"resumed after round {round} of {self.options.training.epochs}")
+        return self._run()
+
+    def _run(self) -> RunResult:
+        try:
+            with RunDisplay(self.options.training.epochs) as display:
+                while not self._is_over():
+                    self._run_round(display)
+                if len(self.rounds) < self.options.training.epochs:
+                    display.say(
+                        f"stopped: no better validation {SELECTION_METRIC} in "
+                        f"{self.options.training.patience} rounds"
+                    )
+        except BaseException:
+            if self.rounds:
+                say(
+                    f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
+                    f"`peercollab recommend {self.folder.path}` and `report` work, and "
+                    f"`peercollab train --resume {self.folder.path}` goes on"
+                )
+            raise
+        self._finish()
+        self._judge()
+        return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _run_round(self, display: RunDisplay) -> None:
+        record = self.executor.run_round(len(self.rounds) + 1, display.watch).as_json()
+        self._add(record)
+        display.record(record)
+        every = self.options.execution.checkpoint_every
+        if len(self.rounds) % every == 0 or self._is_over():
+            self._checkpoint()
+
+    def _is_over(self) -> bool:
+        """Whether all rounds are complete, or too many have brought nothing better."""
+        training = self.options.training
+        if not self.rounds or len(self.rounds) >= training.epochs:
+            return bool(self.rounds)
+        best = self.rounds[-1]["best"]
+        return bool(
+            training.patience and best and len(self.rounds) - best["round"] >= training.patience
+        )
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self.rounds.append(record)
+        self.folder.add_round(record)
+        if (best := record["best"]) and best["round"] == record["round"]:
+            self.metrics["selected"] = best
+            self.metrics["validation"] = record["peers"][best["peer"] - 1]["validation"]
+            self.folder.write_metrics(self.metrics)
+
+    def _checkpoint(self) -> None:
+        """Write all that is needed to go on from here."""
+        round = len(self.rounds)
+        path = self.folder.checkpoints.begin(round)
+        try:
+            files = self.executor.checkpoint(path)
+            self.folder.checkpoint(round, self.metrics, files)
+        except BaseException:
+            self.folder.checkpoints.discard(round)
+            raise
+
+    def _go_back(self, round: int) -> None:
+        """Take everything back to a checkpoint: the folder, what is known here, and the peers."""
+        self.metrics = self.folder.go_back(round)
+        self.rounds = self.folder.rounds()
+        best = self.rounds[-1]["best"] if self.rounds else None
+        self.executor.restore(
+            self.folder.checkpoints.of(round).absolute(),
+            best and Best(best["peer"], best["round"], best[SELECTION_METRIC]),
+        )
+
+    def _require_shared_folder(self) -> None:
+        """See to it that every peer reads in the run's folder what is written there from here."""
+        token = secrets.token_hex()
+        path = self.folder.path.absolute() / "token"
+        path.write_text(token, encoding="ascii")
+        try:
+            for number, seen in enumerate(self.executor.read(path), start=1):
+                if seen != token:
+                    raise PeercollabError(
+                        f"peer {number} does not see the folder {self.folder.path}: with more than "
+                        "one node it must lie on a file system that all of them share, under the "
+                        "same path"
+                    )
+        finally:
+            path.unlink()
+
+    def _finish(self) -> None:
+        """Keep a soup of the peers in place of the best of them, if that is wanted."""
+        if (soup := self.executor.finish()) is not None:
+            select = self.options.transplant.build().select
+            self.metrics["selected"] = _selected(select, soup)
+            self.metrics["validation"] = soup.validation
+            self.folder.write_metrics(self.metrics)
+
+    def _judge(self) -> None:
+        """Rank under the kept state, once, when nothing is left to be chosen."""
+        ranks = {split: self.executor.rank_selected(split) for split in HOLD_OUTS}
+        self.metrics["test"] = metrics_of(ranks["test"])
+        self.folder.write_metrics(self.metrics)
+        users = queries(self.data.histories, "test").users
+        self.folder.write_per_user(self.data.user_ids[users], ranks)
+
+
+def _selected(select: str, soup: Soup) -> dict[str, Any]:
+    """A soup that is kept, as it stands in ``metrics.json``."""
+    return {
+        "select": select,
+        "ingredients": [
+            {"peer": best.peer, "round": best.round, SELECTION_METRIC: best.value}
+            for best in soup.ingredients
+        ],
+        SELECTION_METRIC: soup.validation[SELECTION_METRIC],
+    }

@@ -1,0 +1,274 @@
+"""A run that was interrupted and resumed ends byte for byte like one that was not."""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from peercollab.actors.messages import PeerSetup
+from peercollab.cli import main
+from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
+from peercollab.results.run_folder import read_config
+from peercollab.resume import stored_options, stored_peers
+
+SMALL = (
+    "--epochs 4 --hidden-size 8 --blocks 1 --max-length 10 --batch-size 16 --executor local "
+    "--min-interactions 1"
+)
+
+# Each brings something of its own that a peer has to remember.
+KINDS = {
+    "layer-wise": "",
+    "diloco": "--rule diloco --exchange-every 3",
+    "soup-of-averages": "--rule average --select greedy-soup --ema 0.9",
+    "moments": "--rule papa --moments transplant --exchange-every 2",
+    "importance": "--criterion importance --augment crop mask",
+    "sampled": "--loss sampled --negatives 8 --schedule cosine",
+}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 users who walk through 20 items."""
+    generator = np.random.default_rng(1)
+    rows = []
+    for user in range(40):
+        start = int(generator.integers(20))
+        walk = (start + np.cumsum(generator.choice([1, 1, 7], 15))) % 20
+        rows += [(f"u{user}", f"i{item}", time) for time, item in enumerate(walk)]
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    pd.DataFrame(rows, columns=["user", "item", "time"]).to_csv(path, index=False)
+    return path
+
+
+def run(log: Path, out: Path, options: str = "") -> Path:
+    command = ["train", "--data", str(log), "--out", str(out), *SMALL.split(), *options.split()]
+    assert main(command) == 0
+    return out
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    """Of a record all but what differs from run to run: times, and what went wrong on the way."""
+    apart = ("seconds", "coordinator_bytes", "interruptions")
+    kept = {key: record[key] for key in record if key not in apart}
+    kept["peers"] = [{k: v for k, v in peer.items() if k != "seconds"} for peer in record["peers"]]
+    return kept
+
+
+def outcome(folder: Path) -> dict[str, str]:
+    """Digests of all that a run leaves, times apart."""
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".safetensors", ".parquet") or path.name == "metrics.json"
+    }
+    lines = (folder / "rounds.jsonl").read_text().splitlines()
+    return files | {
+        f"round {number}": json.dumps(without_times(json.loads(line)))
+        for number, line in enumerate(lines, start=1)
+    }
+
+
+def stop_in_round(folder: Path, command: list[str], round: int, number: int) -> None:
+    """Start a run and end its process when so many rounds are recorded."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peercollab", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 240
+    rounds = folder / "rounds.jsonl"
+    try:
+        while not rounds.is_file() or len(rounds.read_bytes().splitlines()) < round:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(number)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_equals_one_that_went_through(
+    kind: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within its third round, with whatever the first two left."""
+    from peercollab.actors.executor import LocalExecutor
+
+    whole = run(log, tmp_path / "whole", KINDS[kind])
+
+    going_on = LocalExecutor.run_round
+
+    def stopped(self: LocalExecutor, round: int, watch: Any) -> Any:
+        record = going_on(self, round, watch)
+        if round == 3:
+            raise KeyboardInterrupt
+        return record
+
+    command = ["train", "--data", str(log), "--out", str(tmp_path / "cut"), *SMALL.split()]
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalExecutor, "run_round", stopped)
+        assert main([*command, *KINDS[kind].split()]) == 130
+    assert len((tmp_path / "cut" / "rounds.jsonl").read_text().splitlines()) == 2
+    assert main(["train", "--resume", str(tmp_path / "cut")]) == 0
+    assert outcome(tmp_path / "cut") == outcome(whole)
+
+
+def test_a_killed_driver_is_gone_on_with_under_the_other_executor(
+    log: Path, tmp_path: Path
+) -> None:
+    """SIGKILL leaves whatever was being written; threads stay what they were."""
+    options = "--hidden-size 64 --threads-per-peer 1"
+    whole = run(log, tmp_path / "whole", options)
+    cut = tmp_path / "cut"
+    command = ["train", "--data", str(log), "--out", str(cut), *SMALL.split(), *options.split()]
+    stop_in_round(cut, command, 2, signal.SIGKILL)
+    assert main(["train", "--resume", str(cut), "--executor", "ray"]) == 0
+    assert outcome(cut) == outcome(whole)
+
+
+def test_what_a_crash_left_behind_is_done_again(log: Path, tmp_path: Path) -> None:
+    """A record cut off in the middle, a checkpoint that was not completed, a better model."""
+    whole = run(log, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    shutil.copytree(whole, cut)
+    for name in ("metrics.json", "per_user.parquet", "report.html"):
+        (cut / name).unlink()
+    (cut / "checkpoints" / "round-4" / "manifest.json").unlink()
+    (cut / "best" / "model.safetensors").write_bytes(b"nonsense")
+    text = (cut / "rounds.jsonl").read_text()
+    (cut / "rounds.jsonl").write_text(text[: len(text) - 30])
+    assert main(["train", "--resume", str(cut)]) == 0
+    assert outcome(cut) == outcome(whole)
+
+
+def test_more_epochs_go_on_as_if_they_had_been_asked_for(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(log, tmp_path / "whole", "--epochs 6")
+    run(log, tmp_path / "short", "--epochs 3")
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "short"), "--epochs", "6"]) == 0
+    said = capsys.readouterr().out
+    assert "resumed with --epochs 6 in place of 3" in said
+    assert "resumed after round 3 of 6" in said
+    assert outcome(tmp_path / "short") == outcome(whole)
+    assert read_config(tmp_path / "short")["training"]["epochs"] == 6
+
+
+def test_checkpoints_come_as_often_as_asked(log: Path, tmp_path: Path) -> None:
+    whole = run(log, tmp_path / "whole", "--epochs 5 --checkpoint-every 2")
+    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert names == ["round-4", "round-5"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--lr 0.1", "the run has --lr 0.001, which cannot become 0.1: leave --lr out"),
+        ("--peers 3", "the run has --peers 2, which cannot become 3"),
+        ("--percent 10 --rule parameter-wise", "--rule layer-wise, which cannot become param"),
+        ("--epochs 2", "the run has --epochs 4, and they can only become more"),
+        ("--out elsewhere", "leave --out and --overwrite out"),
+        ("", "the run has come to its end already; more --epochs would go on with it"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused_by_name(
+    change: str,
+    message: str,
+    log: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = run(log, tmp_path / "run")
+    before = outcome(folder)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(folder), *change.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert outcome(folder) == before
+
+
+def test_a_schedule_over_all_epochs_cannot_become_longer(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(log, tmp_path / "run", "--schedule cosine")
+    assert main(["train", "--resume", str(folder), "--epochs", "9"]) == 2
+    assert "--schedule cosine is spread over them" in capsys.readouterr().err
+
+
+def test_other_data_are_refused(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.csv"
+    shutil.copy(log, own)
+    folder = run(own, tmp_path / "run")
+    with own.open("a") as file:
+        file.write("u1,i3,99\n")
+    assert main(["train", "--resume", str(folder), "--epochs", "5"]) == 2
+    assert "does not hold what the run began with" in capsys.readouterr().err
+    # The file of then may lie elsewhere now.
+    assert main(["train", "--resume", str(folder), "--epochs", "5", "--data", str(log)]) == 0
+
+
+def test_without_a_whole_checkpoint_nothing_is_resumed(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(log, tmp_path / "run")
+    for round in (3, 4):
+        state = folder / "checkpoints" / f"round-{round}" / "peer-1.safetensors"
+        state.write_bytes(state.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main(["train", "--resume", str(folder), "--epochs", "5"]) == 2
+    told = capsys.readouterr()
+    assert "round-4: peer-1.safetensors has" in told.out
+    assert "no checkpoint of the run is whole" in told.err
+
+
+def test_options_and_peers_come_back_from_their_file(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run", "--augment crop mask --exchange-every 5 --lr 0.01")
+    options = stored_options(folder)
+    assert isinstance(options, TrainOptions)
+    assert options.diversity.augment == ("crop", "mask")
+    assert options.transplant.exchange_every == 5
+    assert options.folder == folder
+    peers = stored_peers(read_config(folder), folder)
+    assert isinstance(peers[1], PeerSetup)
+    assert peers[1].augmentation.kind == "mask"
+
+
+def test_the_configuration_of_another_version_is_told_as_that(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["training"]["warmth"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PeercollabError, match=r"config.json .*\(warmth is not known\): train anew"):
+        stored_options(folder)
+
+
+def test_a_folder_that_peers_do_not_see_is_refused(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peercollab.actors.peer import Peer
+
+    def elsewhere(self: Peer, path: Path) -> str | None:
+        return None if self.number == 2 else path.read_text()
+
+    monkeypatch.setattr(Peer, "read", elsewhere)
+    command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *SMALL.split()]
+    assert main(command) == 2
+    assert "peer 2 does not see the folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
