@@ -19,6 +19,14 @@ LEAST_FILLED = 0.7
 SHORTEST_GROUP = 16
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there. On a GPU the copy is only queued, behind what the GPU has to do."""
+    if device.type == "cuda":
+        # A copy from other memory waits until the GPU has done all of its work.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Histories side by side.
@@ -39,9 +47,9 @@ class Rows:
 
     def to(self, device: torch.device) -> "Rows":
         return Rows(
-            self.items_BL.to(device, non_blocking=True),
-            self.lengths_B.to(device, non_blocking=True),
-            None if self.hidden_BL is None else self.hidden_BL.to(device, non_blocking=True),
+            to_device(self.items_BL, device),
+            to_device(self.lengths_B, device),
+            None if self.hidden_BL is None else to_device(self.hidden_BL, device),
         )
 
 
@@ -66,8 +74,8 @@ class TrainingBatch:
     def to(self, device: torch.device) -> "TrainingBatch":
         return TrainingBatch(
             self.rows.to(device),
-            self.real_N.to(device, non_blocking=True),
-            self.targets_N.to(device, non_blocking=True),
+            to_device(self.real_N, device),
+            to_device(self.targets_N, device),
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peercollab.data.batches import TrainingBatch, of_like_length, shuffled
+from peercollab.data.batches import TrainingBatch, of_like_length, shuffled, to_device
 from peercollab.data.sequences import Histories, Int64Array
 from peercollab.data.split import Spans, training_spans, windows
 from peercollab.errors import PeercollabError
@@ -139,8 +139,8 @@ class Feed:
         negatives = self._objective.draw(targets_N, epoch.negatives)
         return Step(
             [part.to(self._device) for part in parts],
-            targets_N.to(self._device, non_blocking=True),
-            negatives,
+            to_device(targets_N, self._device),
+            None if negatives is None else to_device(negatives, self._device),
         )
 
 

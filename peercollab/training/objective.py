@@ -34,21 +34,19 @@ class Objective:
     ) -> None:
         self._loss = options.loss
         self._calibration = options.gbce_calibration
-        self._device = device
         if self._loss != "full":
             self._sampler = NegativeSampler(training_counts(histories), options.loss_negatives)
             self._log_q_V = self._sampler.log_q_V.to(device)
 
     def draw(self, targets_N: Tensor, generator: np.random.Generator) -> Tensor | None:
-        """The step's negatives, on the device, for int64 targets ``[positions]`` on the CPU."""
+        """The step's negatives, if there are any, for int64 targets ``[positions]``; on the CPU."""
         match self._loss:
             case "sampled":
-                negatives = self._sampler.by_popularity(generator)
+                return self._sampler.by_popularity(generator)
             case "gbce":
-                negatives = self._sampler.uniform(generator, targets_N)
+                return self._sampler.uniform(generator, targets_N)
             case "full":
                 return None
-        return negatives.to(self._device, non_blocking=True)
 
     def __call__(
         self,

@@ -36,15 +36,24 @@ class Numbers:
 
     @contextmanager
     def used(self, device: torch.device) -> Iterator[None]:
-        """In here, on that kind of device, torch computes so."""
+        """In here, on that kind of device, torch computes so; not for a backward pass."""
+        with self.rounding(device), self.casting(device):
+            yield
+
+    @contextmanager
+    def rounding(self, device: torch.device) -> Iterator[None]:
+        """How float32 products are computed, in the backward pass, too."""
         before = torch.get_float32_matmul_precision()
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         try:
-            with torch.autocast(device.type, self.products, enabled=self.products is not None):
-                yield
+            yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+    def casting(self, device: torch.device) -> torch.autocast:
+        """For forward pass and loss; the backward pass follows their types by itself."""
+        return torch.autocast(device.type, self.products, enabled=self.products is not None)
 
 
 def choose(wanted: Precision, device_type: str) -> Numbers:

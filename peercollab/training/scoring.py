@@ -18,9 +18,9 @@ from peercollab.models.model import SequenceModel
 from peercollab.training.loss import rows_at_once
 from peercollab.training.metrics import MISS
 
-_MOST_ROWS_AT_ONCE = 256
-
-# Rows that go through the network at once: on a CPU few enough that they stay in its cache.
+# Rows that are scored at once, however few the items, and rows that go through the network at
+# once: on a CPU few enough that they stay in its cache.
+_MOST_ROWS_AT_ONCE = {"cpu": 256, "cuda": 4096}
 _ROWS_OF_A_PASS = {"cpu": 64}
 
 
@@ -143,19 +143,21 @@ def _score_chunks(
     The scores lie where those of the chunk before lay.
     """
     table_VD, bias_V = scorer.item_table()
-    _require_finite(table_VD, "the item table")
     n_items, device = len(table_VD), table_VD.device
-    size = min(_MOST_ROWS_AT_ONCE, rows_at_once(n_items, device), max(len(spans), 1))
+    most = _MOST_ROWS_AT_ONCE.get(device.type, _MOST_ROWS_AT_ONCE["cpu"])
+    size = min(most, rows_at_once(n_items, device), max(len(spans), 1))
     buffer_BV = table_VD.new_empty(size, n_items)
     for rows in in_order(spans, size):
         chunk = spans.take(rows)
         hidden_BD = scorer.last_hidden(items, chunk)
-        _require_finite(hidden_BD, "hidden states")
         scores_BV = buffer_BV[: len(rows)]
         if bias_V is None:
             torch.mm(hidden_BD, table_VD.T, out=scores_BV)
         else:
             torch.addmm(bias_V, hidden_BD, table_VD.T, out=scores_BV)
+        # Sums see every score and are quick; finite scores may have one that is not.
+        if not scores_BV.sum(dim=1).isfinite().all():
+            _require_finite(scores_BV, "scores")
         if not keep_seen:
             row_S, item_S = (torch.from_numpy(seen).to(device) for seen in chunk.flat(items))
             scores_BV[row_S, item_S.long()] = -torch.inf

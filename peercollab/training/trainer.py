@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from peercollab.training.options import TrainingOptions
 from peercollab.training.precision import choose
 from peercollab.training.schedule import scheduled_learning_rate
 from peercollab.training.scoring import ModelScorer, rank_targets
-from peercollab.training.streams import SHARED_STREAM, Purpose, TorchStream, stream_seed
+from peercollab.training.streams import SHARED_STREAM, TorchStream, stream_seed
 
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
 STEPS_A_LOOK = 20
@@ -103,6 +104,8 @@ class Trainer:
         self.stream = stream
         self.learning_rate = learning_rate
         self.device = device
+        # Not a method: the feed holds on to it, and a trainer is to end with its last use.
+        self._seed = partial(stream_seed, options.seed, stream)
         first = SHARED_STREAM if options.init == "shared" else stream
         seed = stream_seed(options.seed, first, "initialisation")
         self.model = build_model(histories.n_items, model_options, seed).to(device)
@@ -163,7 +166,7 @@ class Trainer:
         """
         running = self._running
         self.model.train()
-        with running.dropout.lent():
+        with running.dropout.lent(), self.numbers.rounding(self.device):
             for step in range(running.step, stop):
                 self._train_step(running, step)
                 if (step + 1) % STEPS_A_LOOK == 0 or step + 1 == self.steps_per_epoch:
@@ -239,7 +242,7 @@ class Trainer:
     def _train_step(self, running: "_RunningEpoch", step: int) -> None:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)
         now = self.feed.step(step)
-        with self.numbers.used(self.device):
+        with self.numbers.casting(self.device):
             hidden_ND = torch.cat(
                 [self._forward(part.rows).flatten(0, 1)[part.real_N] for part in now.parts]
             )
@@ -275,9 +278,6 @@ class Trainer:
             queries(self.histories, hold_out),
             keep_seen=self.options.keep_seen,
         )
-
-    def _seed(self, purpose: Purpose, epoch: int) -> int:
-        return stream_seed(self.options.seed, self.stream, purpose, epoch)
 
     def _set_learning_rate(self, step: int) -> None:
         rate = scheduled_learning_rate(

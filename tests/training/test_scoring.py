@@ -11,7 +11,7 @@ from torch import Tensor
 
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import Queries, Spans, queries
-from peercollab.errors import PeercollabError
+from peercollab.errors import DivergedError
 from peercollab.models.sasrec import SASRec, SASRecOptions
 from peercollab.training import scoring
 from peercollab.training.metrics import MISS
@@ -73,7 +73,7 @@ def test_ranks_equal_those_of_a_sorted_list(
     asked = Queries(np.arange(len(histories)), spans, np.array(targets, dtype=np.int32))
     scorer = FixedScorer(scores, bias if with_bias else None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_MOST_ROWS_AT_ONCE", rows_at_once)
+        patch.setitem(scoring._MOST_ROWS_AT_ONCE, "cpu", rows_at_once)
         ranks = rank_targets(scorer, items, asked, keep_seen=keep_seen)
     assert scorer.largest_chunk <= rows_at_once
     for history, target, rank in zip(histories, targets, ranks, strict=True):
@@ -92,7 +92,7 @@ def test_top_k_is_the_head_of_a_sorted_list(
     scores, bias, histories, _ = case
     items, spans = flat(histories)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_MOST_ROWS_AT_ONCE", rows_at_once)
+        patch.setitem(scoring._MOST_ROWS_AT_ONCE, "cpu", rows_at_once)
         best, values = top_k(FixedScorer(scores, bias), items, spans, k, keep_seen=keep_seen)
     assert best.shape == values.shape == (len(histories), min(k, len(scores)))
     for history, row, value in zip(histories, best, values, strict=True):
@@ -135,12 +135,33 @@ def test_a_model_is_asked_for_the_state_after_the_latest_items(histories: Histor
         assert ranks[row] == (order.index(target) + 1 if target in order else MISS)
 
 
-@pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_weights_that_are_no_numbers_are_refused(histories: Histories, poison: float) -> None:
+@pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["output.weight", "output.bias", "item_embedding.weight"])
+def test_weights_that_are_no_numbers_are_refused(
+    histories: Histories, name: str, poison: float
+) -> None:
     asked = queries(histories, "test")
-    for part, name in (("output", "item table"), ("item_embedding", "hidden states")):
-        model = small_model()
-        with torch.no_grad():
-            model.get_parameter(f"{part}.weight")[:, 0] = poison
-        with pytest.raises(PeercollabError, match=rf"{name}.*NaN or infinite.*--lr"):
-            rank_targets(ModelScorer(model, CPU), histories.items, asked, keep_seen=False)
+    model = small_model()
+    with torch.no_grad():
+        model.get_parameter(name)[..., 0] = poison
+    with pytest.raises(DivergedError, match=r"scores .*NaN or infinite.*--lr"):
+        rank_targets(ModelScorer(model, CPU), histories.items, asked, keep_seen=False)
+    with pytest.raises(DivergedError, match=r"scores .*NaN or infinite.*--lr"):
+        top_k(ModelScorer(model, CPU), histories.items, asked.spans, 3, keep_seen=False)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_finite_weights_whose_scores_are_no_numbers_are_refused(sign: float) -> None:
+    scores = np.full((2, 2), sign * 1e300)
+    scorer = FixedScorer(scores, np.array([0.0, sign * 1.7e308]))
+    scorer._scores_VV *= 1e8
+    asked = Queries(np.arange(1), Spans(np.array([0]), np.array([1])), np.array([1], np.int32))
+    with pytest.raises(DivergedError, match="scores"):
+        rank_targets(scorer, np.array([0], np.int32), asked, keep_seen=True)
+
+
+def test_large_scores_whose_sum_is_no_number_are_ranked() -> None:
+    scores = np.array([[1e308, 1.5e308, 1.2e308]] * 3)
+    asked = Queries(np.arange(1), Spans(np.array([0]), np.array([1])), np.array([2], np.int32))
+    ranks = rank_targets(FixedScorer(scores), np.array([0], np.int32), asked, keep_seen=True)
+    assert ranks.tolist() == [2]

@@ -1,6 +1,8 @@
 """A peer's epochs: reproducible to the bit, blind to what is held out, moved by every option."""
 
+import gc
 import math
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.diversity import Augment, Augmentation
 from peercollab.training.metrics import metrics_of
 from peercollab.training.options import LossName, TrainingOptions
+from peercollab.training.precision import choose
 from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
 
 MODEL = SASRecOptions(hidden_size=16, max_length=8, dropout=0.2)
@@ -316,3 +319,39 @@ def test_nothing_is_dropped_while_ranking() -> None:
     own = trainer(model=replace(MODEL, dropout=0.9))
     own.train_epoch(1)
     np.testing.assert_array_equal(own.rank("validation"), own.rank("validation"))
+
+
+def test_a_trainer_ends_with_its_last_use() -> None:
+    """Its weights and thread do not wait for the collector of cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        own = trainer()
+        own.train_epoch(1)
+        threads = list(own.feed._thread._threads)
+        gone = weakref.ref(own)
+        del own
+        assert gone() is None
+    finally:
+        gc.enable()
+    for one in threads:
+        one.join(timeout=30)
+        assert not one.is_alive()
+
+
+def test_numbers_hold_in_the_backward_pass_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; the device that is asked for stays a CPU."""
+    own = trainer()
+    own.numbers = choose("auto", "cuda")
+    seen: list[str] = []
+    rounding = own.numbers.rounding
+    monkeypatch.setattr(
+        type(own.numbers), "rounding", lambda self, device: rounding(torch.device("cuda"))
+    )
+    own.model.get_parameter("position_embedding.weight").register_hook(
+        lambda grad: seen.append(torch.get_float32_matmul_precision())
+    )
+    before = torch.get_float32_matmul_precision()
+    own.train_epoch(1)
+    assert set(seen) == {"high"}
+    assert torch.get_float32_matmul_precision() == before
