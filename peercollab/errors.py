@@ -10,3 +10,7 @@ class PeercollabError(Exception):
 
 class DivergedError(PeercollabError):
     """Training came to a loss or a weight that is no finite number."""
+
+
+class LostError(PeercollabError):
+    """A peer or the coordinator died, or does not answer: what it did since is to be done again."""

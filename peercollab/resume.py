@@ -22,6 +22,7 @@ HARMLESS = {
     "executor",
     "gpus_per_peer",
     "patience",
+    "rejoin_within",
 }
 
 

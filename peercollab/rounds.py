@@ -1,7 +1,9 @@
 """The rounds of a run: each trained, recorded and checkpointed, from wherever the run stands."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,16 @@ from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
 from peercollab.data.sequences import SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
-from peercollab.errors import PeercollabError
+from peercollab.errors import LostError, PeercollabError
 from peercollab.machine import environment
 from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
 from peercollab.results.run_folder import RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
+
+# Losses after which a run is given up, if no round was completed between them.
+MOST_LOSSES_OF_A_ROUND = 20
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Rounds:
         self.executor = executor
         self.data = data
         self.rounds: list[dict[str, Any]] = []
+        self._interruptions: list[str] = []
+        self._losses_of_a_round = 0
         self.metrics: dict[str, Any] = {
             "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
         }
@@ -110,12 +117,13 @@ class Rounds:
         try:
             with RunDisplay(self.options.training.epochs) as display:
                 while not self._is_over():
-                    self._run_round(display)
+                    self._until_done(partial(self._run_round, display), display.say)
                 if len(self.rounds) < self.options.training.epochs:
                     display.say(
                         f"stopped: no better validation {SELECTION_METRIC} in "
                         f"{self.options.training.patience} rounds"
                     )
+            self._until_done(self._conclude, say)
         except BaseException:
             if self.rounds:
                 say(
@@ -124,17 +132,53 @@ class Rounds:
                     f"`peercollab train --resume {self.folder.path}` goes on"
                 )
             raise
-        self._finish()
-        self._judge()
         return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _until_done(self, work: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Do it, and if a peer or the coordinator is lost meanwhile, again from the checkpoint."""
+        while True:
+            try:
+                return work()
+            except LostError as error:
+                self._recover(error, tell)
+
+    def _recover(self, lost: LostError, tell: Callable[[str], None]) -> None:
+        """Have whoever was lost come back, and take all back to the last checkpoint.
+
+        Raises
+        ------
+        PeercollabError
+            They do not come back in time, or are lost again and again.
+        """
+        while True:
+            self._interruptions.append(str(lost))
+            self._losses_of_a_round += 1
+            if self._losses_of_a_round > MOST_LOSSES_OF_A_ROUND:
+                raise PeercollabError(
+                    f"given up: {self._losses_of_a_round} losses without a completed round; the "
+                    f"last: {lost}"
+                ) from lost
+            round = self.folder.checkpoints.latest(tell)
+            if round is None:
+                raise PeercollabError("no checkpoint of the run is whole to go back to") from lost
+            tell(f"lost: {lost}; all go back to the end of round {round}")
+            try:
+                self.executor.await_return()
+                self._go_back(round)
+            except LostError as another:
+                lost = another
+            else:
+                return
 
     def _run_round(self, display: RunDisplay) -> None:
         record = self.executor.run_round(len(self.rounds) + 1, display.watch).as_json()
-        self._add(record)
+        self._add(record | {"interruptions": self._interruptions})
+        self._interruptions = []
         display.record(record)
         every = self.options.execution.checkpoint_every
         if len(self.rounds) % every == 0 or self._is_over():
             self._checkpoint()
+            self._losses_of_a_round = 0
 
     def _is_over(self) -> bool:
         """Whether all rounds are complete, or too many have brought nothing better."""
@@ -168,6 +212,9 @@ class Rounds:
     def _go_back(self, round: int) -> None:
         """Take everything back to a checkpoint: the folder, what is known here, and the peers."""
         self.metrics = self.folder.go_back(round)
+        # What went wrong in rounds that are done again is told with the next one.
+        undone = [told for record in self.rounds[round:] for told in record["interruptions"]]
+        self._interruptions = undone + self._interruptions
         self.rounds = self.folder.rounds()
         best = self.rounds[-1]["best"] if self.rounds else None
         self.executor.restore(
@@ -190,6 +237,10 @@ class Rounds:
                     )
         finally:
             path.unlink()
+
+    def _conclude(self) -> None:
+        self._finish()
+        self._judge()
 
     def _finish(self) -> None:
         """Keep a soup of the peers in place of the best of them, if that is wanted."""

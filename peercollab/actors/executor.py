@@ -32,7 +32,20 @@ class Executor(Protocol):
         """In which numbers the peers train, and why."""
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
-        """One round; `watch` is called with every peer's progress as it goes on."""
+        """One round; `watch` is called with every peer's progress as it goes on.
+
+        This and what follows can raise `LostError`, after which `await_return` and `restore` are
+        due.
+        """
+
+    def await_return(self) -> None:
+        """Wait until every actor that was lost is there again, in whatever state.
+
+        Raises
+        ------
+        PeercollabError
+            One does not come back in time.
+        """
 
     def read(self, path: Path) -> list[str | None]:
         """What each peer reads in a small file; None where it is not there for it."""
@@ -95,6 +108,9 @@ class LocalExecutor:
 
     def restore(self, folder: Path, best: Best | None) -> None:
         self._coordinator.restore(folder, best)
+
+    def await_return(self) -> None:
+        """Nobody is ever lost here."""
 
     def finish(self) -> Soup | None:
         return self._coordinator.finish()

@@ -24,6 +24,8 @@ class ExecutionOptions:
     """GPUs of each peer; a fraction such as 0.5 lets peers share one."""
     checkpoint_every: int = 1
     """Write all that is needed to go on with the run after every so many rounds."""
+    rejoin_within: float = 300.0
+    """Seconds within which a peer that was lost must be back, or the run stops, to be resumed."""
     threads_per_peer: Annotated[int | None, unless_given("cores divided by peers")] = None
     """CPU threads of each peer."""
 
@@ -39,6 +41,8 @@ class ExecutionOptions:
             raise PeercollabError(f"--threads-per-peer is {self.threads_per_peer}: give 1 or more")
         if self.checkpoint_every < 1:
             raise PeercollabError(f"--checkpoint-every is {self.checkpoint_every}: give 1 or more")
+        if not self.rejoin_within >= 0:
+            raise PeercollabError(f"--rejoin-within is {self.rejoin_within}: give 0 or more")
         if self.address is not None and self.executor == "local":
             raise PeercollabError("--address has no effect with --executor local: leave one out")
 

@@ -3,13 +3,16 @@
 The driver owns all of them: were the peers the coordinator's, they would die with it.
 """
 
-from collections.abc import Sequence
+import functools
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import ray
+from ray import cloudpickle
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -25,28 +28,97 @@ from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
+from peercollab.errors import LostError, PeercollabError
 from peercollab.results.checkpoint import Digests
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
 
 
-class PeerActor(Peer):
+class _Returning:
+    """An actor that Ray makes again after its death, and that then knows nothing of the run."""
+
+    def __init__(self, called: str) -> None:
+        self.called = called
+        self.is_new_again = ray.get_runtime_context().was_current_actor_reconstructed
+
+    def require_memory(self) -> None:
+        """Refuse to act before `restore` has said how the run stands.
+
+        Raises
+        ------
+        LostError
+            It was made again since.
+        """
+        if self.is_new_again:
+            raise LostError(f"{self.called} died between two calls, and was made again")
+
+
+def _remembering(*names: str) -> Callable[[type[T]], type[T]]:
+    """These methods of an actor's class, the calls of a run, ask for its memory first."""
+
+    def guarded(kind: type[T]) -> type[T]:
+        for name in names:
+            setattr(kind, name, _guarded(getattr(kind, name)))
+        return kind
+
+    return guarded
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any) -> Any:
+        self.require_memory()
+        return method(self, *arguments)
+
+    return call
+
+
+@_remembering(
+    "train",
+    "rank",
+    "save_best",
+    "statistics",
+    "export",
+    "graft",
+    "settle",
+    "checkpoint",
+    "ingredient",
+    "soup",
+    "weights",
+)
+class PeerActor(_Returning, Peer):
     """A peer that takes the device Ray gave it."""
 
     def __init__(
-        self, own: PeerSetup, shared: SharedSetup, histories: Histories, has_gpu: bool
+        self, own: PeerSetup, shared: SharedSetup, histories: bytes, has_gpu: bool
     ) -> None:
+        _Returning.__init__(self, f"peer {own.number}")
         # Ray shows an actor only its own GPUs, so the first is the right one; where GPUs are
         # promised by hand on a machine without any, the peer falls back to the CPU.
-        super().__init__(own, shared, histories, local_device("auto" if has_gpu else "cpu", 0))
+        device = local_device("auto" if has_gpu else "cpu", 0)
+        Peer.__init__(self, own, shared, ray.get(cloudpickle.loads(histories)), device)
+
+    def restore(self, folder: Path) -> None:
+        super().restore(folder)
+        self.is_new_again = False
 
 
-class CoordinatorActor(Coordinator):
+@_remembering("run_round", "checkpoint", "finish")
+class CoordinatorActor(_Returning, Coordinator):
     """A coordinator whose peers are actors."""
 
-    def __init__(self, handles: Sequence[ActorHandle], shared: SharedSetup) -> None:
-        super().__init__(RayPeers(handles), shared.transplant, shared.training)
+    def __init__(self, handles: bytes, shared: SharedSetup) -> None:
+        _Returning.__init__(self, "the coordinator")
+        Coordinator.__init__(
+            self, RayPeers(cloudpickle.loads(handles)), shared.transplant, shared.training
+        )
+
+    def restore(self, folder: Path, best: Best | None) -> None:
+        super().restore(folder, best)
+        self.is_new_again = False
 
 
 class RayExecutor:
@@ -72,6 +144,7 @@ class RayExecutor:
         shared: SharedSetup,
         histories: Histories,
     ) -> None:
+        self._options = options
         self._group: PlacementGroup | None = None
         self._actors: list[ActorHandle] = []
         self._owns_ray = connect(options.address)
@@ -90,20 +163,27 @@ class RayExecutor:
     ) -> None:
         bundle = bundle_of_a_peer(options, shared.threads, ray.cluster_resources())
         self._group = reserve(bundle, len(peers))
-        in_store = ray.put(histories)
+        # An actor that is made again reads its arguments again. Pickled here, what they refer to
+        # stays; among plain arguments Ray warns that it may not.
+        self._histories = ray.put(histories)
+        where = cloudpickle.dumps(self._histories)
         peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
         for place, own in enumerate(peers):
             handle = peer_class.options(
                 num_cpus=bundle["CPU"],
                 num_gpus=bundle.get("GPU", 0),
+                max_restarts=-1,
+                max_task_retries=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     self._group, placement_group_bundle_index=place
                 ),
-            ).remote(own, shared, in_store, "GPU" in bundle)
+            ).remote(own, shared, where, "GPU" in bundle)
             self._actors.append(handle)
         self._peers = list(self._actors)
         self._coordinator = (
-            ray.remote(CoordinatorActor).options(num_cpus=0).remote(self._peers, shared)
+            ray.remote(CoordinatorActor)
+            .options(num_cpus=0, max_restarts=-1, max_task_retries=0)
+            .remote(cloudpickle.dumps(self._peers), shared)
         )
         self._actors.append(self._coordinator)
         self._names = names_of({"the coordinator": self._coordinator})
@@ -162,6 +242,45 @@ class RayExecutor:
     def weights(self, peer: int) -> LayerArrays:
         (arrays,) = get([self._peers[peer].weights.remote()], f"the weights of peer {peer + 1}")
         return {name: np.array(array) for name, array in arrays.items()}
+
+    def await_return(self) -> None:
+        deadline = time.monotonic() + self._options.rejoin_within
+        missing = {f"peer {i}": peer for i, peer in enumerate(self._peers, start=1)}
+        while missing and time.monotonic() < deadline:
+            asked = {
+                name: peer.progress.options(concurrency_group="control").remote()
+                for name, peer in missing.items()
+            }
+            answered, _ = ray.wait(
+                list(asked.values()), num_returns=len(asked), timeout=SECONDS_BETWEEN_LOOKS
+            )
+            for name, answer in asked.items():
+                with suppress(RayActorError, GetTimeoutError):
+                    if answer in answered:
+                        ray.get(answer, timeout=SECONDS_BETWEEN_LOOKS)
+                        del missing[name]
+            if missing:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        if missing:
+            raise PeercollabError(
+                f"{', '.join(missing)} did not come back within --rejoin-within "
+                f"{self._options.rejoin_within:g} s"
+            )
+        self._await_coordinator(deadline)
+
+    def _await_coordinator(self, deadline: float) -> None:
+        """It is made again when its peers are there, and then knows nothing yet."""
+        while True:
+            try:
+                ray.get(self._coordinator.__ray_ready__.remote(), timeout=SECONDS_TO_START)
+                return
+            except RayActorError as error:
+                if time.monotonic() > deadline:
+                    raise PeercollabError(
+                        "the coordinator did not come back within --rejoin-within "
+                        f"{self._options.rejoin_within:g} s: {error}"
+                    ) from error
+                time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _look(self, watch: Watch) -> None:
         answers = [

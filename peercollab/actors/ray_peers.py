@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from peercollab.actors.messages import Graft, PeerReport, Soup
-from peercollab.errors import PeercollabError
+from peercollab.errors import LostError, PeercollabError
 from peercollab.results.checkpoint import Digests
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
@@ -140,8 +140,10 @@ def get(
     Raises
     ------
     PeercollabError
-        An actor died, raised, or did not answer in time; an error that an actor raised in these
-        words already is passed on.
+        An actor raised, or could not be made; an error that it raised in these words already is
+        passed on.
+    LostError
+        An actor died, or did not answer in time.
     """
     try:
         return ray.get(answers, timeout=seconds)
@@ -153,9 +155,9 @@ def get(
         if ours:
             raise PeercollabError(message) from error
         name = (names or {}).get(error.actor_id, "an actor")
-        raise PeercollabError(f"{name} died during {awaited}: {reason}") from error
+        raise LostError(f"{name} died during {awaited}: {reason}") from error
     except GetTimeoutError as error:
-        raise PeercollabError(f"no answer within {seconds:g} s from {awaited}") from error
+        raise LostError(f"no answer within {seconds:g} s from {awaited}") from error
     except RayTaskError as error:
         if isinstance(error.cause, PeercollabError):
             raise error.cause from None
