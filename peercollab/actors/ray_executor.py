@@ -14,12 +14,13 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device
 from peercollab.actors.messages import LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
-from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
+from peercollab.actors.placement import reserve
 from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
@@ -72,7 +73,7 @@ class RayExecutor:
     ) -> None:
         self._group: PlacementGroup | None = None
         self._actors: list[ActorHandle] = []
-        self._owns_ray = connect(options.address)
+        self._owns_ray = connect(options)
         try:
             self._start(options, peers, shared, histories)
         except BaseException:
@@ -86,8 +87,7 @@ class RayExecutor:
         shared: SharedSetup,
         histories: Histories,
     ) -> None:
-        bundle = bundle_of_a_peer(options, shared.threads, ray.cluster_resources())
-        self._group = reserve(bundle, len(peers))
+        self._group, bundle = reserve(options, len(peers), shared.threads)
         in_store = ray.put(histories)
         peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
         for place, own in enumerate(peers):
