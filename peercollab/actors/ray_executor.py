@@ -18,6 +18,7 @@ from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device
 from peercollab.actors.messages import LayerArrays, PeerSetup, SharedSetup, Soup
+from peercollab.actors.object_store import warn_of_small_stores
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.placement import reserve
@@ -88,6 +89,7 @@ class RayExecutor:
         histories: Histories,
     ) -> None:
         self._group, bundle = reserve(options, len(peers), shared.threads)
+        warn_of_small_stores(self._group, shared, histories.n_items)
         in_store = ray.put(histories)
         peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
         for place, own in enumerate(peers):
