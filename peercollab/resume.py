@@ -22,7 +22,9 @@ HARMLESS = {
     "executor",
     "gpus_per_peer",
     "patience",
+    "placement",
     "rejoin_within",
+    "wait_for_resources",
 }
 
 

@@ -97,6 +97,13 @@ def test_a_missing_file_and_a_folder(
         (["--threads-per-peer", "0"], "--threads-per-peer is 0"),
         (["--gpus-per-peer", "0"], "--gpus-per-peer is 0"),
         (["--address", "auto", "--executor", "local"], "--address has no effect"),
+        (["--placement", "strict_spread"], "did you mean strict-spread?"),
+        (["--placement", "spread", "--executor", "local"], "--placement has no effect"),
+        (["--wait-for-resources", "-1"], "--wait-for-resources is -1"),
+        (
+            ["--wait-for-resources", "5", "--executor", "local"],
+            "--wait-for-resources has no effect",
+        ),
         (["--min-interactions", "0"], "--min-interactions is 0"),
         (["--epoch", "3"], "did you mean --epochs?"),
         (["--rule", "layer-wide"], "did you mean layer-wise?"),

@@ -7,6 +7,11 @@ from typing import Annotated, Literal
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
 
+# The least share of a GPU that Ray takes.
+LEAST_SHARE = 0.0001
+
+Placement = Literal["pack", "spread", "strict-spread"]
+
 
 @dataclass(frozen=True)
 class ExecutionOptions:
@@ -28,6 +33,12 @@ class ExecutionOptions:
     """Seconds within which a peer that was lost must be back, or the run stops, to be resumed."""
     threads_per_peer: Annotated[int | None, unless_given("cores divided by peers")] = None
     """CPU threads of each peer."""
+    placement: Placement = "pack"
+    """How peers are laid out in a cluster. pack: on few nodes; spread: on as many nodes as can be;
+    strict-spread: on a node each, or not at all."""
+    wait_for_resources: float = 0.0
+    """Minutes to wait for nodes that join the cluster, or for others that use it, at most. Peers
+    then ask for a core a thread; at 0 they share the cores that there are."""
 
     def __post_init__(self) -> None:
         if self.peers < 1:
@@ -37,14 +48,28 @@ class ExecutionOptions:
                 f"--gpus-per-peer is {self.gpus_per_peer}: give a number above 0 "
                 "(--device cpu uses no GPU)"
             )
+        if self.gpus_per_peer < LEAST_SHARE or self.gpus_per_peer > max(1, int(self.gpus_per_peer)):
+            raise PeercollabError(
+                f"--gpus-per-peer is {self.gpus_per_peer}: give a whole number, or a fraction from "
+                f"{LEAST_SHARE} to 1"
+            )
         if self.threads_per_peer is not None and self.threads_per_peer < 1:
             raise PeercollabError(f"--threads-per-peer is {self.threads_per_peer}: give 1 or more")
         if self.checkpoint_every < 1:
             raise PeercollabError(f"--checkpoint-every is {self.checkpoint_every}: give 1 or more")
         if not self.rejoin_within >= 0:
             raise PeercollabError(f"--rejoin-within is {self.rejoin_within}: give 0 or more")
-        if self.address is not None and self.executor == "local":
-            raise PeercollabError("--address has no effect with --executor local: leave one out")
+        if not (math.isfinite(self.wait_for_resources) and self.wait_for_resources >= 0):
+            raise PeercollabError(
+                f"--wait-for-resources is {self.wait_for_resources}: give minutes, 0 or more"
+            )
+        for name, is_given in {
+            "--address": self.address is not None,
+            "--placement": self.placement != "pack",
+            "--wait-for-resources": self.wait_for_resources > 0,
+        }.items():
+            if is_given and self.executor == "local":
+                raise PeercollabError(f"{name} has no effect with --executor local: leave one out")
 
     def threads(self, cores: int) -> int:
         """Threads of each peer when all peers share so many cores."""

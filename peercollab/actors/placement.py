@@ -1,10 +1,13 @@
-"""Get a Ray cluster and a place for every peer in it, or say in seconds why there is none."""
+"""A place for every peer in a Ray cluster, or, in seconds, why there is none.
 
+Whether there is room is told in feasibility.py, in what words in shortage.py: here it is asked for.
+"""
+
+import math
 import os
-import signal
-import socket
-import threading
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable
 
 import ray
 from ray.util.placement_group import (
@@ -14,114 +17,115 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from peercollab.actors import shortage
+from peercollab.actors.feasibility import Demand, Node, demand_of
 from peercollab.actors.options import ExecutionOptions
 from peercollab.errors import PeercollabError
-from peercollab.machine import usable_cores
 
+Say = Callable[[str], None]
+
+STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict-spread": "STRICT_SPREAD"}
+
+# Where there is room Ray places peers at once, unless other work slows it down. What a run had
+# that has just ended is given back within a second or two.
 SECONDS_TO_PLACE = 30.0
-SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_BE_GIVEN_BACK = 8.0
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LINES = 30.0
 
 
-def connect(address: str | None) -> bool:
-    """Join a Ray cluster, or start one in this process; whether it is now ours to shut down.
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+def reserve(
+    options: ExecutionOptions, peers: int, threads: int, say: Say = say
+) -> tuple[PlacementGroup, dict[str, float]]:
+    """A place for every peer of so many threads, and what each has there.
+
+    Parameters
+    ----------
+    options
+        What a peer needs, how peers are laid out, and how long room may be waited for.
+    peers, threads
+        How many peers, and the threads of each.
+    say
+        Prints a line.
 
     Raises
     ------
     PeercollabError
-        There is no cluster at the address.
+        The cluster does not have what the peers need, or others use it, and it was not waited for,
+        or not long enough. Nothing has been started, and nothing stays reserved.
     """
-    source = "--address" if address else "RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address is not None:
-        _require_listener(address, source)
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's workers yield to all else by default, and barely start beside any other work.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+    nodes = _nodes()
+    demand = demand_of(options, peers, threads, nodes)
+    waits = options.wait_for_resources > 0
+    if waits and options.device == "auto" and "GPU" not in demand.bundle:
+        say("the cluster has no GPU now, so peers take CPUs; --device cuda waits for GPUs")
+    if not waits and not demand.fits(nodes):
+        raise _too_small(demand, nodes)
+    # Where it is waited for it is asked for though there is no room: an autoscaler goes by that.
+    group = placement_group([dict(demand.bundle)] * peers, strategy=STRATEGIES[options.placement])
     try:
-        if address is None:
-            ray.init(
-                "local",
-                num_cpus=usable_cores(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+        if waits:
+            _wait_for_more(group, demand, say)
         else:
-            ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if address is not None and "RAY_AUTH_MODE" not in os.environ:
-            reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
-        raise PeercollabError(f"Ray could not be reached or started: {reason}") from error
-    # Ray puts its own handler here, which ends the process without cleaning up.
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)
-    return True
-
-
-def _require_listener(address: str, source: str) -> None:
-    """Look whether anything listens at ``host:port``: Ray itself tries for minutes."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon:
-        return  # A word that Ray explains, such as auto.
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise PeercollabError(
-            f"{source} {address}: nothing answers there ({error}); give the host:port that "
-            "`ray start --head` printed, or auto"
-        ) from error
-
-
-def bundle_of_a_peer(
-    options: ExecutionOptions, threads: int, resources: Mapping[str, float]
-) -> dict[str, float]:
-    """What one peer of so many threads asks of a cluster that has `resources` in all.
-
-    A pure function. Peers that share a core ask for a fraction of it.
-
-    Raises
-    ------
-    PeercollabError
-        The cluster does not have enough GPUs.
-    """
-    cpu = min(float(threads), max(resources.get("CPU", 0.0), 1.0) / options.peers)
-    gpus = resources.get("GPU", 0.0)
-    if options.device == "cpu" or (options.device == "auto" and not gpus):
-        return {"CPU": cpu}
-    if options.peers * options.gpus_per_peer > gpus:
-        share = int(100 * gpus / options.peers) / 100
-        remedy = f"take --gpus-per-peer {share:g} to share them, " if share else ""
-        raise PeercollabError(
-            f"{options.peers} peers need {options.peers * options.gpus_per_peer:g} GPUs, "
-            f"the cluster has {gpus:g}: {remedy}fewer --peers, or --device cpu"
-        )
-    return {"CPU": cpu, "GPU": options.gpus_per_peer}
-
-
-def reserve(bundle: dict[str, float], peers: int) -> PlacementGroup:
-    """A bundle for every peer.
-
-    Raises
-    ------
-    PeercollabError
-        The cluster does not give it in time.
-    """
-    group = placement_group([bundle] * peers, strategy="PACK")
-    if not group.wait(SECONDS_TO_PLACE):
-        state = placement_group_table(group)["stats"]["scheduling_state"]
+            _wait_for_ray(group, demand)
+    except BaseException:
         remove_placement_group(group)
-        free = {name: ray.available_resources().get(name, 0.0) for name in bundle}
-        raise PeercollabError(
-            f"Ray found no place for {peers} peers of {_words(bundle)} each within "
-            f"{SECONDS_TO_PLACE:g} s ({state}); free in all: {_words(free)}. "
-            "Wait until others have finished, or ask for less"
-        )
-    return group
+        raise
+    return group, dict(demand.bundle)
 
 
-def _words(resources: Mapping[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in resources.items())
+def peers_by_node(group: PlacementGroup) -> Counter[str]:
+    """How many peers each node has, by its id."""
+    return Counter(placement_group_table(group)["bundles_to_node_id"].values())
+
+
+def _wait_for_ray(group: PlacementGroup, demand: Demand) -> None:
+    """Until every peer has its place in a cluster that can hold them all."""
+    started = time.monotonic()
+    while not group.wait(SECONDS_BETWEEN_LOOKS):
+        passed = time.monotonic() - started
+        nodes = _nodes()
+        state = placement_group_table(group)["stats"]["scheduling_state"]
+        if not demand.fits(nodes):  # A node has left in the meantime.
+            raise _too_small(demand, nodes)
+        if state == "NO_RESOURCES" and passed >= SECONDS_TO_BE_GIVEN_BACK:
+            raise PeercollabError(shortage.in_use(demand, nodes, ray.available_resources()))
+        if passed >= SECONDS_TO_PLACE:
+            raise PeercollabError(shortage.not_placed(demand, nodes, passed, state))
+
+
+def _wait_for_more(group: PlacementGroup, demand: Demand, say: Say) -> None:
+    """Until every peer has its place, telling meanwhile what is missing."""
+    started = time.monotonic()
+    patience = 60 * demand.options.wait_for_resources
+    told, told_at = "", -math.inf
+    while not group.wait(min(SECONDS_BETWEEN_LOOKS, patience)):
+        passed = time.monotonic() - started
+        nodes, free = _nodes(), ray.available_resources()
+        if passed >= patience:
+            raise PeercollabError(shortage.waited_in_vain(demand, nodes, free))
+        state = shortage.missing(demand, nodes, free)
+        if state != told or passed - told_at >= SECONDS_BETWEEN_LINES:
+            say(f"waiting, {_in_words(patience - passed)} more at most: {state}")
+            told, told_at = state, passed
+    if told:
+        say(f"room for all peers after {_in_words(time.monotonic() - started)}")
+
+
+def _nodes() -> list[Node]:
+    """What each node that is alive has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _too_small(demand: Demand, nodes: list[Node]) -> PeercollabError:
+    joined = bool(demand.options.address or os.environ.get("RAY_ADDRESS"))
+    return PeercollabError(shortage.too_small(demand, nodes, joined=joined))
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

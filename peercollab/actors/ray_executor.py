@@ -18,12 +18,14 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device
 from peercollab.actors.messages import Best, LayerArrays, PeerSetup, SharedSetup, Soup
+from peercollab.actors.object_store import warn_of_small_stores
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
-from peercollab.actors.placement import bundle_of_a_peer, connect, reserve
+from peercollab.actors.placement import reserve
 from peercollab.actors.ray_peers import RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.data.sequences import Histories, Int32Array
@@ -147,7 +149,7 @@ class RayExecutor:
         self._options = options
         self._group: PlacementGroup | None = None
         self._actors: list[ActorHandle] = []
-        self._owns_ray = connect(options.address)
+        self._owns_ray = connect(options)
         try:
             self._start(options, peers, shared, histories)
         except BaseException:
@@ -161,8 +163,8 @@ class RayExecutor:
         shared: SharedSetup,
         histories: Histories,
     ) -> None:
-        bundle = bundle_of_a_peer(options, shared.threads, ray.cluster_resources())
-        self._group = reserve(bundle, len(peers))
+        self._group, bundle = reserve(options, len(peers), shared.threads)
+        warn_of_small_stores(self._group, shared, histories.n_items)
         # An actor that is made again reads its arguments again. Pickled here, what they refer to
         # stays; among plain arguments Ray warns that it may not.
         self._histories = ray.put(histories)

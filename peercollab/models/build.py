@@ -15,3 +15,16 @@ def build_model(n_items: int, options: SASRecOptions, seed: int) -> SequenceMode
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SASRec(n_items, options)
+
+
+def model_bytes(n_items: int, options: SASRecOptions) -> int:
+    """Bytes of a model's weights and buffers, without making one of that size.
+
+    A catalogue of one item and one of two tell what each item adds. (A model on torch's meta
+    device would tell directly, but filling it imports torch's compiler, which takes seconds.)
+    """
+    one, two = (
+        sum(value.nbytes for value in build_model(n, options, seed=0).state_dict().values())
+        for n in (1, 2)
+    )
+    return one + (n_items - 1) * (two - one)

@@ -1,6 +1,7 @@
 """What a round costs besides training: exchange, Ray, and the start of a run."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -263,7 +264,8 @@ def _executor(
         peers=n_peers,
         executor="ray" if kind == "ray" else "local",
         device="cuda" if on_gpu else "cpu",
-        gpus_per_peer=min(1.0, torch.cuda.device_count() / n_peers) if on_gpu else 1.0,
+        # A share of a GPU lies on one card.
+        gpus_per_peer=1.0 / math.ceil(n_peers / torch.cuda.device_count()) if on_gpu else 1.0,
     )
     peers = [PeerSetup(number, number, 1e-3) for number in range(1, n_peers + 1)]
     return start_executor(options, peers, shared, histories)

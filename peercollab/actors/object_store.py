@@ -1,0 +1,61 @@
+"""Whether the nodes' object stores hold what peers exchange in a round."""
+
+from collections.abc import Mapping
+
+import ray
+from ray.util.placement_group import PlacementGroup
+
+from peercollab.actors.messages import SharedSetup
+from peercollab.actors.placement import peers_by_node
+from peercollab.models.build import model_bytes
+
+MB = 1 << 20
+# Of every tensor, what Adam keeps.
+MOMENTS = 2
+
+
+def warn_of_small_stores(group: PlacementGroup, shared: SharedSetup, n_items: int) -> None:
+    """Print a line if exchanges would overflow the store of a node: Ray then uses its disk."""
+    stores = {
+        node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes()
+    }
+    if line := small_store(parcel_bytes(shared, n_items), peers_by_node(group), stores):
+        print(line, flush=True)
+
+
+def parcel_bytes(shared: SharedSetup, n_items: int) -> int:
+    """The most that a peer gives in an exchange: its model, and Adam's moments if they travel."""
+    rule = shared.transplant.rule
+    if not (rule.exchanges and rule.has_donors):
+        return 0
+    moments = MOMENTS if shared.transplant.moments == "transplant" else 0
+    return (1 + moments) * model_bytes(n_items, shared.model)
+
+
+def small_store(
+    parcel: int, peers_of: Mapping[str, int], store_of: Mapping[str, float]
+) -> str | None:
+    """A line on the node whose store falls shortest of its need, if one does. A pure function.
+
+    Twice what the node's peers give in a round must have room: what they take lies there too, and
+    what the round before left may not be gone yet.
+
+    Parameters
+    ----------
+    parcel
+        Bytes that a peer gives in a round.
+    peers_of, store_of
+        Peers of each node, and bytes of its store where they are known, by the node's id.
+    """
+    needs = {node: 2 * parcel * peers for node, peers in peers_of.items() if store_of.get(node)}
+    if not needs:
+        return None
+    tightest = max(needs, key=lambda node: needs[node] / store_of[node])
+    need, store = needs[tightest], store_of[tightest]
+    if need <= store:
+        return None
+    return (
+        f"look: an exchange may take {need / MB:.0f} MB of a node's object store, which has "
+        f"{store / MB:.0f} MB; the rest goes through the disk, many times slower. Give it more: "
+        "`ray start --object-store-memory BYTES`, and in a container --shm-size"
+    )
