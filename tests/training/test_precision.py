@@ -9,7 +9,8 @@ import torch
 from peercollab.data.sequences import Histories
 from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
-from peercollab.training.loss import full_cross_entropy
+from peercollab.training import loss as loss_module
+from peercollab.training.loss import full_cross_entropy, rows_at_once
 from peercollab.training.options import TrainingOptions
 from peercollab.training.precision import choose
 from peercollab.training.trainer import Trainer
@@ -67,8 +68,35 @@ def test_the_loss_in_bf16_is_within_its_own_tolerance(positions: int) -> None:
         outcomes.append([loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
     for exact, short in zip(*outcomes, strict=True):
         assert short.dtype == torch.float32
-        # A bf16 number has 8 bits: 1/256 of the largest entry.
+        # A bf16 number has 8 bits, so each is off by 1/512 at most: 1/64 leaves room for logits,
+        # probabilities and products that are rounded one after another.
         assert (exact - short).abs().max() <= exact.abs().max() / 64
+
+
+def test_sums_over_many_chunks_lose_nothing_to_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 1)
+    positions, items = 400 * rows_at_once(100, CPU), 100
+    generator = torch.Generator().manual_seed(1)
+    shapes = (positions, 8), (items, 8), (items,)
+    drawn = [torch.randn(shape, generator=generator) for shape in shapes]
+    targets = torch.randint(items, (positions,), generator=generator)
+    outcomes = []
+    for numbers in (choose("fp32", "cpu"), choose("bf16", "cpu")):
+        hidden, table, bias = (x.clone().requires_grad_() for x in drawn)
+        with numbers.used(CPU):
+            loss = full_cross_entropy(hidden, table, bias, targets)
+        outcomes.append(torch.autograd.grad(loss, (table, bias)))
+    for exact, short in zip(*outcomes, strict=True):
+        # As near as torch's own autocast comes, 0.4 %: a sum in bf16 would be off by 1 to 2 %.
+        assert (exact - short).norm() <= 0.006 * exact.norm()
+
+
+def test_a_loss_is_subtracted_in_float32() -> None:
+    table = torch.tensor([[100.0], [0.25]])
+    with choose("bf16", "cpu").used(CPU):
+        loss = full_cross_entropy(torch.ones(1, 1), table, None, torch.tensor([1]))
+    # Both logits are bf16 numbers, and their difference is none.
+    assert loss.item() == 99.75
 
 
 @pytest.mark.slow
