@@ -54,13 +54,6 @@ def test_sparse_gradients_move_the_rows_that_have_one() -> None:
     assert (network.layer.weight != before.layer.weight).any()
 
 
-def test_a_sparse_gradient_where_none_was_expected_counts_all_the_same() -> None:
-    one, other = Network(sparse=True), Network(sparse=False)
-    for network in (one, other):
-        trained(network, of(network, sparse=False))
-    torch.testing.assert_close(one.table.weight, other.table.weight)
-
-
 def test_a_rate_is_that_of_all_parts() -> None:
     network = Network(sparse=True)
     optimizer = of(network, sparse=True)
