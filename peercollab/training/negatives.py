@@ -69,7 +69,8 @@ class NegativeSampler:
         """
         size = (len(targets_N), self.negatives)
         others = len(self._up_to_V) - 1
-        drawn_NK = torch.from_numpy(generator.integers(others, size=size, dtype=np.int32))
-        # Numbers of the others count on past the target.
-        drawn_NK += drawn_NK >= targets_N[:, None]
-        return drawn_NK
+        drawn_NK = generator.integers(others, size=size, dtype=np.int32)
+        # Numbers of the others count on past the target. A comparison in torch would start threads
+        # for the thread that calls this, beside those that train.
+        drawn_NK += drawn_NK >= targets_N.numpy()[:, None]
+        return torch.from_numpy(drawn_NK)

@@ -1,10 +1,12 @@
 """How often each item is drawn as a negative, and from what."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from peercollab.errors import PeercollabError
 from peercollab.training.negatives import NegativeSampler
@@ -76,3 +78,25 @@ def test_two_items_are_enough_to_draw_from() -> None:
 def test_what_cannot_be_drawn_is_refused(items: int, negatives: int, message: str) -> None:
     with pytest.raises(PeercollabError, match=message):
         NegativeSampler(np.ones(items, dtype=np.int64), negatives)
+
+
+class _Operators(TorchDispatchMode):
+    """Notes what torch is asked to compute."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_computed_by_torch_whose_threads_are_for_training() -> None:
+    sampler, targets = NegativeSampler(np.arange(100), 50), numbers(100, 7)
+    with _Operators() as operators:
+        sampler.uniform(np.random.default_rng(3), targets)
+        sampler.by_popularity(np.random.default_rng(3))
+    assert set(operators.seen) <= {"aten.detach.default", "aten.lift_fresh.default"}
