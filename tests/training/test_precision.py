@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from peercollab.data.sequences import Histories
-from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training import loss as loss_module
 from peercollab.training.loss import full_cross_entropy, rows_at_once
@@ -97,16 +96,3 @@ def test_a_loss_is_subtracted_in_float32() -> None:
         loss = full_cross_entropy(torch.ones(1, 1), table, None, torch.tensor([1]))
     # Both logits are bf16 numbers, and their difference is none.
     assert loss.item() == 99.75
-
-
-@pytest.mark.slow
-def test_a_compiled_network_trains_alike() -> None:
-    plain, compiled = trainer(OPTIONS), trainer(replace(OPTIONS, compile=True))
-    losses = [[own.train_epoch(epoch).loss for epoch in (1, 2)] for own in (plain, compiled)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(PeercollabError, match="no-such-compiler is not there"):
-        trainer(replace(OPTIONS, compile=True))
