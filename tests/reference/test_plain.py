@@ -80,21 +80,6 @@ def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None
     torch.testing.assert_close(plain_NV, ours_NV, rtol=1e-4, atol=1e-4)
 
 
-def test_the_loss_of_a_batch_is_equal(histories: Histories) -> None:
-    ours, plain = both()
-    spans = training_spans(histories)
-    batch = training_batch(histories.items, windows(spans, LENGTH))
-    rows = fixed_rows(lists_of(histories, spans), LENGTH, plain.padding)
-    with torch.no_grad():
-        table_VD, bias_V = ours.item_table()
-        hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N].double()
-        assert bias_V is not None
-        logits_NV = hidden_ND @ table_VD.double().T + bias_V.double()
-        exact = torch.nn.functional.cross_entropy(logits_NV, batch.targets_N)
-        loss = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
-    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     "lengths",
     [

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from peercollab.training.optimizer import Adam
 
@@ -43,6 +44,14 @@ def test_dense_gradients_get_torchs_adam() -> None:
         oracle.step()
     for own, its in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(own, its, rtol=1e-5, atol=1e-6)
+
+
+def test_dense_weights_are_moved_by_the_fused_kernel() -> None:
+    network = Network(sparse=False)
+    optimizer = of(network, sparse=False)
+    with profile(activities=[ProfilerActivity.CPU]) as watched:
+        trained(network, optimizer, steps=1)
+    assert "aten::_fused_adam_" in {event.key for event in watched.key_averages()}
 
 
 def test_sparse_gradients_move_the_rows_that_have_one() -> None:

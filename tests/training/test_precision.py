@@ -11,7 +11,7 @@ from peercollab.models.sasrec import SASRecOptions
 from peercollab.training import loss as loss_module
 from peercollab.training.loss import full_cross_entropy, rows_at_once
 from peercollab.training.options import TrainingOptions
-from peercollab.training.precision import choose
+from peercollab.training.precision import Precision, choose
 from peercollab.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -32,17 +32,29 @@ def test_on_a_cpu_float32_is_chosen_with_the_reason() -> None:
     assert choose("bf16", "cpu").products == torch.bfloat16
 
 
-def test_torchs_setting_is_given_back_also_after_an_error() -> None:
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize(("precision", "setting"), [("auto", "high"), ("fp32", "highest")])
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_torchs_setting_is_the_numbers_own_and_is_given_back(
+    precision: Precision, setting: str, before: str
+) -> None:
+    numbers = choose(precision, "cuda")
 
     def fail() -> None:
-        with choose("auto", "cuda").used(torch.device("cuda")):
-            assert torch.get_float32_matmul_precision() == "high"
+        with numbers.used(torch.device("cuda")):
+            assert torch.get_float32_matmul_precision() == setting
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert torch.get_float32_matmul_precision() == before
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        with numbers.used(torch.device("cuda")):
+            assert torch.get_float32_matmul_precision() == setting
+        assert torch.get_float32_matmul_precision() == before
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 def test_bf16_loses_little_and_leaves_weights_in_float32() -> None:
