@@ -75,7 +75,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
         best=folder.best.absolute(),
     )
     say(_describe_peers(options, peers, shared.threads))
-    described = options.as_json() | {
+    described: dict[str, Any] = options.as_json() | {
         "layout": asdict(interactions.layout),
         "data_checksum": data.checksum(),
         "peers": [asdict(peer) for peer in peers],
@@ -85,7 +85,9 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
     if config is not None:
         _require_same(config, described, folder)
     with start_executor(options.execution, peers, shared, data.histories) as executor:
-        say(f"numbers: {executor.numbers()}")
+        # What "auto" comes to where the run is now, which may be another machine than it began on.
+        described["settings"]["numbers"] = executor.numbers()
+        say(f"numbers: {described['settings']['numbers']}")
         rounds = Rounds(options, folder, executor, data, popularity)
         if config is not None:
             return rounds.resume(described)

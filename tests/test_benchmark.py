@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.benchmarks import measure
+from peercollab.training.precision import Numbers, choose
+from scripts.benchmarks import convergence, measure, memory, training
 from scripts.benchmarks.__main__ import PARTS, main
 from scripts.benchmarks.limits import HeadProducts
 from scripts.benchmarks.measure import added_memory, in_turns, ratios, spread
@@ -23,6 +24,7 @@ from scripts.benchmarks.setting import REAL_DATA, Setting
 from scripts.benchmarks.sizes import FULL, TINY
 from scripts.benchmarks.synthetic import synthetic_histories
 from scripts.benchmarks.training import Steps
+from tests.reference.plain_training import PlainTrainer
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -82,6 +84,9 @@ def test_the_command_prints_a_table_and_writes_json(
     content = json.loads(out.read_text())
     require_whole(content["rows"], "planning")
     assert content["setting"]["threads"] == 1
+    numbers = "fp32 (bf16 was measured slower on a CPU)"
+    assert content["setting"]["numbers"] == numbers
+    assert f"numbers: {numbers}" in printed
     assert content["machine"]["packages"]["torch"]
     assert len(content["rows"][0]["value"]["values"]) == 2
     assert content["rows"][0]["unit"] in printed
@@ -97,6 +102,25 @@ def test_a_profile_is_a_trace_and_a_table(tmp_path: Path, setting: Setting) -> N
 def test_a_wrong_option_is_an_error_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--runs", "0"]) == 2
     assert capsys.readouterr().err == "benchmark: --runs is 0: give 1 or more\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "option"),
+    [
+        ("round", "--profile folder"),
+        ("memory", "--data log.csv"),
+        ("prepare", "--data log.csv"),
+        ("catalogue", "--data log.csv"),
+        ("planning", "--data log.csv"),
+        ("train", "--interactions 1000"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    part: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([part, *option.split()]) == 2
+    name = option.split()[0]
+    assert f"benchmark: {name} has no effect on {part}: leave it out" in capsys.readouterr().err
 
 
 def test_quartiles_and_ratios() -> None:
@@ -163,11 +187,38 @@ def test_added_memory_counts_what_an_action_holds_at_most() -> None:
     assert added_memory(lambda: np.ones(n_bytes, np.uint8), CPU) > 0.95 * n_bytes
 
 
-def test_products_of_matrices_are_those_of_the_head() -> None:
-    products = HeadProducts(8, 50, CPU, 0.01)
+@pytest.mark.parametrize("numbers", [choose("fp32", "cpu"), choose("bf16", "cpu")], ids=str)
+def test_products_of_matrices_are_those_of_the_head(numbers: Numbers) -> None:
+    products = HeadProducts(8, 50, CPU, numbers, 0.01)
     assert 0 < products.rate() < 1e5
     hidden_CD, table_VD = products._hidden_CD, products._table_VD
+    assert hidden_CD.dtype == table_VD.dtype == (numbers.products or torch.float32)
     torch.testing.assert_close(products._logits_CV[:64], (hidden_CD @ table_VD.T)[:64])
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda setting: training._plain(setting, 8)(),
+        lambda setting: memory._plain(50, 4, 10, 8, CPU, 1),
+        lambda setting: convergence._plain(setting, seed=1),
+    ],
+    ids=["train", "memory", "convergence"],
+)
+def test_the_plain_reference_is_trained_in_the_numbers_of_training(
+    action: Callable[[Setting], float], setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    train = PlainTrainer.train
+
+    def noted(self: PlainTrainer, steps: int) -> int:
+        seen.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return train(self, steps)
+
+    monkeypatch.setattr(PlainTrainer, "train", noted)
+    monkeypatch.setattr("scripts.benchmarks.setting.choose", lambda *_: choose("bf16", "cpu"))
+    assert action(setting) >= 0
+    assert seen == {torch.bfloat16}
 
 
 def test_steps_go_on_through_epochs_and_count_positions(setting: Setting) -> None:

@@ -168,6 +168,16 @@ def test_more_epochs_go_on_as_if_they_had_been_asked_for(
     assert read_config(tmp_path / "short")["training"]["epochs"] == 6
 
 
+def test_a_run_goes_on_where_auto_comes_to_other_numbers(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run", "--epochs 2")
+    config = read_config(folder)
+    here = config["settings"]["numbers"]
+    config["settings"]["numbers"] = "those of another machine"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", str(folder), "--epochs", "3"]) == 0
+    assert read_config(folder)["settings"]["numbers"] == here
+
+
 def test_checkpoints_come_as_often_as_asked(log: Path, tmp_path: Path) -> None:
     whole = run(log, tmp_path / "whole", "--epochs 5 --checkpoint-every 2")
     names = sorted(path.name for path in (whole / "checkpoints").iterdir())

@@ -222,7 +222,17 @@ def test_what_a_rule_brings_along_is_written_down(log: Path, tmp_path: Path) -> 
         "ranked": "after",
         "moments": "keep",
         "select": "greedy-soup",
+        "numbers": "fp32 (bf16 was measured slower on a CPU)",
     }
+
+
+def test_the_numbers_are_said_and_stored(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(log, tmp_path / "run", "--precision bf16")
+    assert "numbers: bf16 (asked for)\n" in capsys.readouterr().out
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert settings["numbers"] == "bf16 (asked for)"
 
 
 def test_a_rule_of_ones_own_runs_and_is_stored(log: Path, plain: Path, tmp_path: Path) -> None:

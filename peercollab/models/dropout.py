@@ -62,7 +62,7 @@ class _DropOnCPU(torch.autograd.Function):
 
 
 def _times(x_T: Tensor, kept: np.ndarray, scale: float) -> Tensor:
-    product_T = torch.empty(x_T.shape)
+    product_T = torch.empty(x_T.shape, dtype=torch.float32)
     with np.errstate(all="ignore"):  # What has diverged is noticed and told elsewhere.
         np.multiply(x_T.numpy(), kept, out=product_T.numpy())
     return product_T.mul_(scale)

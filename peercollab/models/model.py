@@ -59,6 +59,13 @@ class SequenceModel(nn.Module):
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """``table_VD`` and ``bias_V``: scores are ``hidden_BD @ table_VD.T + bias_V``."""
 
+    def item_embeddings(self) -> Sequence[nn.Embedding]:
+        """Embeddings that are looked up by item numbers; none unless a model names them.
+
+        Of those named, a step that reads few items touches few rows.
+        """
+        return ()
+
     def symmetries(self) -> Sequence[Symmetry]:
         """Orders of units that do not matter; none unless a model names them."""
         return ()

@@ -83,7 +83,8 @@ class Block(nn.Module):
     def at(self, x_BLD: Tensor, position_B: Tensor) -> Tensor:
         """float ``[rows, hidden size]``: what `forward` gives at one position of each row.
 
-        Earlier positions are needed for their keys and values alone. Nothing is dropped.
+        Earlier positions are needed for their keys and values alone. For eval mode: attention here
+        knows no dropout, while the feed-forward network would go on dropping in training mode.
         """
         own_BD = x_BLD[torch.arange(len(x_BLD), device=x_BLD.device), position_B]
         attended_BHK = attend_once(
@@ -162,6 +163,10 @@ class SASRec(SequenceModel):
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """What hidden states are multiplied with: ``table_VD`` and ``bias_V``."""
         return self.output.weight, self.output.bias
+
+    def item_embeddings(self) -> list[nn.Embedding]:
+        """The one that histories are looked up in."""
+        return [self.item_embedding]
 
     def symmetries(self) -> list[Symmetry]:
         """Three kinds: the hidden state's dimensions, and in each block keys and inner units.

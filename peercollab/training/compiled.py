@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from typing import Any
 
 import torch
@@ -16,12 +17,24 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
     Raises
     ------
     PeercollabError
-        A CPU is to run it, and there is no C++ compiler.
+        A CPU is to run it, and there is no C++ compiler; or a GPU, and there is no C compiler.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise PeercollabError(
-            f"--compile needs a C++ compiler, and {compiler} is not there: install one, name it in "
-            "CXX, or leave --compile out"
-        )
+    if device.type == "cpu":
+        _require("C++", "CXX", "clang++" if sys.platform == "darwin" else "g++")
+    else:
+        _require("C", "CC", "gcc", "clang")
     return torch.compile(model, dynamic=True)
+
+
+def _require(language: str, variable: str, *usual: str) -> None:
+    """Look for a compiler as torch does, and Triton: where a variable names it, there alone.
+
+    Both take the variable for the name of one program: ``ccache g++`` would fail when training
+    has begun.
+    """
+    names = (os.environ[variable],) if variable in os.environ else usual
+    if not any(map(shutil.which, names)):
+        raise PeercollabError(
+            f"--compile needs a {language} compiler, and {' or '.join(names)} is not there: "
+            f"install one, give its name without arguments in {variable}, or leave --compile out"
+        )

@@ -90,7 +90,7 @@ class Feed:
         self._epoch = 0
         self._ahead: tuple[int, Future[_Epoch]] | None = None
         self._current: _Epoch | None = None
-        self._step: Future[Step] | None = None
+        self._next: tuple[int, Future[Step]] | None = None
         self.steps_per_epoch = -(-len(self._windows) // batch_size)
 
     def begin(self, epoch: int) -> None:
@@ -100,18 +100,24 @@ class Feed:
         assert self._ahead is not None
         self._epoch, self._current = epoch, self._ahead[1].result()
         self._ahead = None
-        self._step = self._thread.submit(self._make, self._current, 0)
+        self._make_ready(0)
 
     def step(self, number: int) -> Step:
         """Step `number` of the epoch, from 0; they are asked for in order."""
-        assert self._current is not None
-        assert self._step is not None
-        step = self._step.result()
+        assert self._next is not None, "an epoch must have begun, with steps left"
+        ready, step = self._next
+        assert number == ready, f"step {number} was asked for, and step {ready} is next"
+        made = step.result()
         if number + 1 < self.steps_per_epoch:
-            self._step = self._thread.submit(self._make, self._current, number + 1)
+            self._make_ready(number + 1)
         else:
+            self._next = None
             self._look_ahead(self._epoch + 1)
-        return step
+        return made
+
+    def _make_ready(self, number: int) -> None:
+        assert self._current is not None
+        self._next = number, self._thread.submit(self._make, self._current, number)
 
     def _look_ahead(self, epoch: int) -> None:
         self._ahead = epoch, self._thread.submit(self._plan, epoch)

@@ -6,9 +6,11 @@ from torch import Tensor
 
 from peercollab.data.sequences import Histories
 from peercollab.data.split import training_counts
+from peercollab.training.gbce import gbce
 from peercollab.training.loss import full_cross_entropy
+from peercollab.training.negatives import NegativeSampler
 from peercollab.training.options import TrainingOptions
-from peercollab.training.sampled_loss import NegativeSampler, gbce, sampled_softmax
+from peercollab.training.sampled_softmax import sampled_softmax
 
 
 class Objective:

@@ -61,11 +61,6 @@ class Adam:
 
     def step(self) -> None:
         """Move the weights by their gradients."""
-        # gBCE's gradient is sparse in a batch that is small beside the catalogue.
-        for group in self._parts[0].param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    parameter.grad = parameter.grad.to_dense()
         for part in self._parts:
             part.step()
 

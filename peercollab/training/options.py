@@ -6,12 +6,9 @@ from typing import Annotated, Literal
 
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
+from peercollab.training.gbce import GBCE_CALIBRATION, GBCE_NEGATIVES
 from peercollab.training.precision import Precision
-from peercollab.training.sampled_loss import (
-    GBCE_CALIBRATION,
-    GBCE_NEGATIVES,
-    SAMPLED_NEGATIVES,
-)
+from peercollab.training.sampled_softmax import SAMPLED_NEGATIVES
 from peercollab.training.schedule import Schedule
 
 Init = Literal["own", "shared"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.data.sequences import Histories, Int32Array
@@ -229,11 +229,7 @@ class Trainer:
 
     def _expect_sparse_gradients(self) -> list[Tensor]:
         """Let embeddings of items have sparse gradients; all parameters that then have some."""
-        embeddings = [
-            module
-            for module in self.model.modules()
-            if isinstance(module, nn.Embedding) and module.num_embeddings == self.histories.n_items
-        ]
+        embeddings = self.model.item_embeddings()
         for embedding in embeddings:
             embedding.sparse = True
         table_VD, bias_V = self.model.item_table()

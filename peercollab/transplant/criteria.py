@@ -55,7 +55,8 @@ def entropy(weight_T: Tensor, bins: int = BINS) -> float:
     reached = count_at_least(x_N, _lower_ends(low, high, bins, x_N.dtype == torch.float64))
     counts = -np.diff([len(x_N), *reached, 0])
     p = counts[counts > 0] / len(x_N)
-    return -float((p * np.log(p)).sum())
+    # No term of the sum is above 0, and one of 0 must not become -0.0.
+    return abs(float((p * np.log(p)).sum()))
 
 
 def count_at_least(x_N: Tensor, ends: Sequence[float]) -> list[int]:
@@ -78,7 +79,8 @@ def _lower_ends(low: float, high: float, bins: int, is_double: bool) -> list[flo
 
     # Floating-point numbers of one sign are in the order of their bits.
     def place_of(x: float) -> int:
-        return int(math.copysign(int(number(abs(x)).view(whole)), x))
+        bits = int(number(abs(x)).view(whole))
+        return -bits if x < 0 else bits
 
     def at(place: int) -> float:
         return math.copysign(float(whole(abs(place)).view(number)), place)

@@ -7,13 +7,19 @@ import torch
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.options import LossName, TrainingOptions
 from peercollab.training.trainer import Trainer
-from scripts.benchmarks.measure import added_memory, finish, in_fresh_process, spread, undisturbed
+from scripts.benchmarks.measure import (
+    MEGA,
+    added_memory,
+    finish,
+    in_fresh_process,
+    spread,
+    undisturbed,
+)
 from scripts.benchmarks.report import Row
 from scripts.benchmarks.setting import Setting
 from scripts.benchmarks.synthetic import synthetic_histories
 
 PART = "catalogue"
-MEGA = 1e6
 
 NEGATIVES: tuple[LossName, ...] = ("sampled", "gbce")
 

@@ -10,6 +10,7 @@ from peercollab.training.trainer import Trainer
 from scripts.benchmarks.measure import ratios, spread
 from scripts.benchmarks.report import Row
 from scripts.benchmarks.setting import Setting
+from tests.reference.lists import lists_of
 from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_ranking import plain_metrics, plain_ranks
 from tests.reference.plain_training import PlainTrainer
@@ -64,20 +65,12 @@ def _plain(setting: Setting, seed: int) -> float:
     model = PlainSASRec(histories.n_items, sizes.hidden_sizes[0], max_length=sizes.max_length)
     model.copy_from(_trainer(setting, seed).model.state_dict())
     model.to(setting.device)
-    spans = training_spans(histories)
-    sequences = [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(spans.starts, spans.stops, strict=True)
-    ]
-    with torch.random.fork_rng():
+    sequences = lists_of(histories.items, training_spans(histories))
+    with torch.random.fork_rng(), setting.numbers.used(setting.device):
         torch.manual_seed(seed)  # Of its dropout.
         trainer = PlainTrainer(model, sequences, learning_rate=LEARNING_RATE, seed=seed)
         steps = -(-len(trainer.rows) // trainer.batch_size)
         trainer.train(sizes.convergence_epochs * steps)
     asked = queries(histories, "validation")
-    own_lists = [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(asked.spans.starts, asked.spans.stops, strict=True)
-    ]
-    ranks = plain_ranks(model, own_lists, asked.targets.tolist())
+    ranks = plain_ranks(model, lists_of(histories.items, asked.spans), asked.targets.tolist())
     return plain_metrics(ranks)[SELECTION_METRIC]

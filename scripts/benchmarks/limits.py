@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from scripts.benchmarks.measure import finish, seconds
+from peercollab.training.precision import Numbers
+from scripts.benchmarks.measure import GIGA, finish, seconds
 
 CHUNKS = {
     "cpu": (64, 128, 256, 512, 1024, 2048),
     "cuda": (512, 1024, 2048, 4096, 8192, 16384, 32768),
 }
 COPY_BYTES = 1 << 27
-GIGA = 1e9
 
 # Logits, gradient of the hidden states, gradient of the table: each multiplies and adds once for
 # every position, item and dimension.
@@ -51,12 +51,15 @@ class HeadProducts:
     ``logits @ table``, and that of the table ``logits.T @ hidden``, each by `torch.mm` into memory
     that is there already. Several sizes of chunks are tried, and the fastest counts.
 
+    The limit is the mean of the three rates. All three in a row reach ``3 / sum(1 / rate)``, which
+    is less wherever the rates differ: a share of the mean is the stricter figure.
+
     Parameters
     ----------
     hidden_size, n_items
         Sizes of the products.
-    device
-        Where they are measured.
+    device, numbers
+        Where they are measured, and in what.
     least_seconds
         How long all sizes together are measured for, more or less.
     """
@@ -66,21 +69,25 @@ class HeadProducts:
         hidden_size: int,
         n_items: int,
         device: torch.device,
+        numbers: Numbers,
         least_seconds: float,
     ) -> None:
         chunks = CHUNKS.get(device.type, CHUNKS["cpu"])
         self._device = device
+        self._numbers = numbers
         self._least_seconds = least_seconds
         self._chunks = chunks
-        self._hidden_CD = torch.randn(max(chunks), hidden_size, device=device)
-        self._table_VD = torch.randn(n_items, hidden_size, device=device)
-        self._logits_CV = torch.empty(max(chunks), n_items, device=device)
+        dtype = numbers.products or torch.float32
+        self._hidden_CD = torch.randn(max(chunks), hidden_size, dtype=dtype, device=device)
+        self._table_VD = torch.randn(n_items, hidden_size, dtype=dtype, device=device)
+        self._logits_CV = torch.empty(max(chunks), n_items, dtype=dtype, device=device)
         self._hidden_gradient_CD = torch.empty_like(self._hidden_CD)
         self._table_gradient_VD = torch.empty_like(self._table_VD)
 
     def rate(self) -> float:
         """Mean rate of the three products (GFLOP/s), at the chunk size where it is highest."""
-        return max(float(np.mean(self._rates(chunk))) for chunk in self._chunks) / GIGA
+        with self._numbers.used(self._device):
+            return max(float(np.mean(self._rates(chunk))) for chunk in self._chunks) / GIGA
 
     def _rates(self, chunk: int) -> list[float]:
         """Rate of each product (FLOP/s)."""

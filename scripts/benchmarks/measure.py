@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 STATUS = Path("/proc/self/status")
 
+MEGA, GIGA = 1e6, 1e9
+
 # Cores kept busy by other work beyond which a measurement counts as disturbed.
 BUSY = 0.1
 

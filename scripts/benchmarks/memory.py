@@ -7,14 +7,20 @@ from peercollab.data.sequences import Histories
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
-from scripts.benchmarks.measure import added_memory, in_fresh_process, in_turns, ratios, spread
+from scripts.benchmarks.measure import (
+    MEGA,
+    added_memory,
+    in_fresh_process,
+    in_turns,
+    ratios,
+    spread,
+)
 from scripts.benchmarks.report import Bar, Row
-from scripts.benchmarks.setting import Setting
+from scripts.benchmarks.setting import Setting, training_numbers
 from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_training import PlainTrainer
 
 PART = "memory"
-MEGA = 1e6
 SHARE_OF_PLAIN = Bar("at most", 1 / 5)
 
 # A step of this size first, so that what the libraries themselves set up is there already.
@@ -92,6 +98,7 @@ def _plain(
         model = PlainSASRec(n_items, hidden_size, max_length=length).to(device)
         return PlainTrainer(model, sequences, batch_size=rows)
 
-    trainer_of(WARM_ITEMS, WARM_ROWS).train(1)
-    trainer = trainer_of(n_items, rows)
-    return added_memory(lambda: trainer.train(1), device)
+    with training_numbers(device).used(device):
+        trainer_of(WARM_ITEMS, WARM_ROWS).train(1)
+        trainer = trainer_of(n_items, rows)
+        return added_memory(lambda: trainer.train(1), device)

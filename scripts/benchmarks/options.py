@@ -18,6 +18,13 @@ Part = Literal[
     "train", "rank", "round", "prepare", "memory", "catalogue", "planning", "convergence", "all"
 ]
 
+# Options that only some parts look at.
+PARTS_OF: dict[str, tuple[Part, ...]] = {
+    "profile": ("train", "rank", "all"),
+    "data": ("train", "rank", "round", "convergence", "all"),
+    "interactions": ("prepare", "all"),
+}
+
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
@@ -51,6 +58,12 @@ class BenchmarkOptions:
         for name in ("runs", "threads", "interactions"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise PeercollabError(f"--{name} is {value}: give 1 or more")
+        for name, parts in PARTS_OF.items():
+            if getattr(self, name) is not None and self.part not in parts:
+                raise PeercollabError(
+                    f"--{name} has no effect on {self.part}: leave it out, or measure one of "
+                    f"{', '.join(parts)}"
+                )
 
     def setting(self, sizes: Sizes = FULL) -> Setting:
         """Everything filled in; torch is given its threads."""

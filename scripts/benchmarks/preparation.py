@@ -18,6 +18,7 @@ from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
 from peercollab.data.split import HOLD_OUTS, queries, training_spans, windows
 from scripts.benchmarks.measure import (
+    MEGA,
     added_memory,
     in_fresh_process,
     in_turns,
@@ -32,7 +33,6 @@ from scripts.benchmarks.training import Steps
 
 PART = "prepare"
 PREPARED_IN = Bar("at most", 20)
-MEGA = 1e6
 # Small catalogues for small logs: with fewer interactions an item would be dropped.
 INTERACTIONS_AN_ITEM = 50
 FIRST_TIME, LAST_TIME = 789_652_009, 1_427_784_002

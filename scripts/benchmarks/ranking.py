@@ -9,12 +9,14 @@ from peercollab.data.split import Spans, queries
 from peercollab.models.build import build_model
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.metrics import metrics_of
+from peercollab.training.precision import choose
 from peercollab.training.scoring import ModelScorer, rank_targets, top_k
-from scripts.benchmarks.limits import GIGA, HeadProducts
-from scripts.benchmarks.measure import in_turns, ratios, seconds, spread
+from scripts.benchmarks.limits import HeadProducts
+from scripts.benchmarks.measure import GIGA, in_turns, ratios, seconds, spread
 from scripts.benchmarks.profiling import profiled
 from scripts.benchmarks.report import Bar, Row
 from scripts.benchmarks.setting import Setting
+from tests.reference.lists import lists_of
 from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_ranking import plain_metrics, plain_ranks
 
@@ -74,7 +76,14 @@ def _from_states(setting: Setting) -> list[Row]:
         top_k(scorer, histories.items, spans, K, keep_seen=False)
 
     rank()
-    limit = HeadProducts(hidden_size, histories.n_items, device, setting.sizes.gemm_seconds)
+    # Peers rank in float32 whatever they train in.
+    limit = HeadProducts(
+        hidden_size,
+        histories.n_items,
+        device,
+        choose("fp32", device.type),
+        setting.sizes.gemm_seconds,
+    )
     taken = in_turns(
         setting, {"users": lambda: len(spans) / seconds(rank, device), "limit": limit.rate}
     )
@@ -105,10 +114,7 @@ def _whole(setting: Setting) -> list[Row]:
     plain.copy_from(model.state_dict())
     plain.to(device)
     asked = queries(histories, "validation")
-    own_lists = [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(asked.spans.starts, asked.spans.stops, strict=True)
-    ]
+    own_lists = lists_of(histories.items, asked.spans)
     targets = asked.targets.tolist()
 
     def ours() -> None:

@@ -102,7 +102,8 @@ def print_table(content: dict[str, Any], rows: Sequence[Row]) -> None:
         f"Python {machine['python']}, torch {machine['packages']['torch']}, "
         f"Ray {machine['packages']['ray']}",
         f"{setting['threads']} threads of {machine['usable_cores']} cores, {setting['processor']}, "
-        f"{setting['device']}; data: {setting['data']}; {setting['runs']} runs",
+        f"{setting['device']}; numbers: {setting['numbers']}",
+        f"data: {setting['data']}; {setting['runs']} runs",
         sep="\n",
         highlight=False,
     )

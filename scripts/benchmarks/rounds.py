@@ -24,7 +24,7 @@ from peercollab.run import start_executor, with_start
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import TransplantOptions
 from scripts.benchmarks.limits import copy_seconds
-from scripts.benchmarks.measure import in_turns, ratios, spread, undisturbed
+from scripts.benchmarks.measure import MEGA, in_turns, ratios, spread, undisturbed
 from scripts.benchmarks.report import Bar, Row
 from scripts.benchmarks.setting import Setting, real_data
 from scripts.benchmarks.synthetic import synthetic_histories
@@ -34,7 +34,6 @@ COPIES = Bar("at most", 20)
 SHARE_OF_EPOCH = Bar("at most", 0.01)
 RAY_AGAINST_LOCAL = Bar("at most", 1.02)
 STARTED_IN = Bar("at most", 12)
-MEGA = 1e6
 
 # What a round does besides the exchange. All other phases count as part of it.
 OTHER_PHASES = ("train", "rank", "save", "settle")

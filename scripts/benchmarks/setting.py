@@ -14,6 +14,8 @@ from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
 from peercollab.data.sequences import Histories
+from peercollab.training.options import TrainingOptions
+from peercollab.training.precision import Numbers, choose
 from scripts.benchmarks.sizes import FULL, Sizes
 from scripts.benchmarks.synthetic import synthetic_histories
 
@@ -66,6 +68,11 @@ class Setting:
         prepared, _ = prepare(read_interactions(self.data, ReadOptions()), PrepareOptions())
         return prepared.histories
 
+    @property
+    def numbers(self) -> Numbers:
+        """In which numbers peers train here, and what is compared with them."""
+        return training_numbers(self.device)
+
     def as_json(self) -> dict[str, Any]:
         histories = self.histories
         name = "synthetic, in MovieLens-1M's shape" if self.data is None else self.data.name
@@ -74,9 +81,15 @@ class Setting:
             "threads": self.threads,
             "device": _device_name(self.device),
             "processor": _processor(),
+            "numbers": str(self.numbers),
             "data": f"{name}: {histories.n_users:,} users, {histories.n_items:,} items, "
             f"{len(histories.items):,} interactions",
         }
+
+
+def training_numbers(device: torch.device) -> Numbers:
+    """The numbers that a peer trains in on a device, unless others are asked for."""
+    return choose(TrainingOptions().precision, device.type)
 
 
 def real_data(name: str) -> Path | None:

@@ -14,11 +14,12 @@ from peercollab.data.split import training_spans
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
-from scripts.benchmarks.limits import FLOPS_OF_HEAD, GIGA, HeadProducts, copy_rate
-from scripts.benchmarks.measure import finish, in_turns, ratios, seconds, spread
+from scripts.benchmarks.limits import FLOPS_OF_HEAD, HeadProducts, copy_rate
+from scripts.benchmarks.measure import GIGA, finish, in_turns, ratios, seconds, spread
 from scripts.benchmarks.profiling import profiled
 from scripts.benchmarks.report import Bar, Row
 from scripts.benchmarks.setting import Setting
+from tests.reference.lists import lists_of
 from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_training import PlainTrainer
 
@@ -42,7 +43,9 @@ def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
     histories, sizes, device = setting.histories, setting.sizes, setting.device
     setting.say(f"training, hidden size {hidden_size}: positions/s, GFLOP/s, GB/s")
     ours = Steps(histories, hidden_size, sizes.max_length, device)
-    limit = HeadProducts(hidden_size, histories.n_items, device, sizes.gemm_seconds)
+    limit = HeadProducts(
+        hidden_size, histories.n_items, device, setting.numbers, sizes.gemm_seconds
+    )
     actions: dict[str, Callable[[], float]] = {
         "limit": limit.rate,
         "ours": lambda: ours.run(sizes.steps).rate,
@@ -92,26 +95,23 @@ def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
 def _plain(setting: Setting, hidden_size: int) -> Callable[[], float]:
     """A measurement of the reference on the same data (positions/s), which is warm."""
     histories, sizes, device = setting.histories, setting.sizes, setting.device
-    spans = training_spans(histories)
-    sequences = [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(spans.starts, spans.stops, strict=True)
-    ]
+    sequences = lists_of(histories.items, training_spans(histories))
     model = PlainSASRec(histories.n_items, hidden_size, max_length=sizes.max_length).to(device)
     trainer = PlainTrainer(model, sequences)
-    trainer.train(1)
 
-    def positions_a_second() -> float:
+    def positions_a_second(steps: int) -> float:
         positions = 0
 
         def train() -> None:
             nonlocal positions
-            positions = trainer.train(sizes.steps)
+            positions = trainer.train(steps)
 
-        taken = seconds(train, device)
+        with setting.numbers.used(device):
+            taken = seconds(train, device)
         return positions / taken
 
-    return positions_a_second
+    positions_a_second(1)
+    return lambda: positions_a_second(sizes.steps)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from peercollab.data import batches
 from peercollab.data.batches import in_order, lay_out, of_like_length, shuffled, training_batch
 from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Spans
+from tests.reference.lists import lists_of
 
 LENGTHS = st.lists(st.integers(1, 9), max_size=70)
 
@@ -37,7 +38,7 @@ def places(lengths: Int64Array, groups: list[Int64Array]) -> int:
 def test_rows_begin_at_the_left_and_are_padded_with_zero(data: tuple[Int32Array, Spans]) -> None:
     items, spans = data
     rows = lay_out(items, spans)
-    pieces = [items[a:b].tolist() for a, b in zip(spans.starts, spans.stops, strict=True)]
+    pieces = lists_of(items, spans)
     longest = max(len(piece) for piece in pieces)
     assert rows.items_BL.tolist() == [piece + [0] * (longest - len(piece)) for piece in pieces]
     assert rows.lengths_B.tolist() == [len(piece) for piece in pieces]
@@ -50,7 +51,7 @@ def test_the_target_of_each_real_position_is_the_item_that_follows(
 ) -> None:
     items, windows = data
     batch = training_batch(items, windows)
-    pieces = [items[a:b].tolist() for a, b in zip(windows.starts, windows.stops, strict=True)]
+    pieces = lists_of(items, windows)
     longest = max(len(piece) for piece in pieces) - 1
     inputs = [piece[:-1] + [0] * (longest - len(piece) + 1) for piece in pieces]
     assert batch.rows.items_BL.tolist() == inputs

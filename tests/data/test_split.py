@@ -16,6 +16,7 @@ from peercollab.data.split import (
     training_spans,
     windows,
 )
+from tests.reference.lists import lists_of
 
 ITEMS = 9
 USERS = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), max_size=8)
@@ -27,13 +28,6 @@ def histories_of(users: list[list[int]], n_items: int = ITEMS) -> Histories:
         offsets=np.cumsum([0, *(len(user) for user in users)]).astype(np.int64),
         n_items=n_items,
     )
-
-
-def contents(histories: Histories, spans: Spans) -> list[list[int]]:
-    return [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(spans.starts, spans.stops, strict=True)
-    ]
 
 
 def naive_windows(history: list[int], length: int) -> list[list[int]]:
@@ -57,7 +51,7 @@ def test_the_last_item_is_for_test_and_the_one_before_for_validation(
         got = queries(histories, "validation" if hold_out == "validation" else "test")
         assert got.users.tolist() == numbers
         assert got.targets.tolist() == [users[u][-back] for u in numbers]
-        assert contents(histories, got.spans) == [users[u][:-back] for u in numbers]
+        assert lists_of(histories.items, got.spans) == [users[u][:-back] for u in numbers]
         assert len(got) == len(numbers)
 
 
@@ -65,12 +59,12 @@ def test_the_last_item_is_for_test_and_the_one_before_for_validation(
 def test_training_leaves_the_held_out_items_out(users: list[list[int]]) -> None:
     histories = histories_of(users)
     expected = [user[:-2] if len(user) >= 3 else user for user in users]
-    assert contents(histories, training_spans(histories)) == expected
+    assert lists_of(histories.items, training_spans(histories)) == expected
 
 
 def test_users_with_fewer_than_three_items_train_only() -> None:
     histories = histories_of([[], [1], [2, 3], [4, 5, 6]])
-    assert contents(histories, training_spans(histories)) == [[], [1], [2, 3], [4]]
+    assert lists_of(histories.items, training_spans(histories)) == [[], [1], [2, 3], [4]]
     for hold_out in HOLD_OUTS:
         assert queries(histories, hold_out).users.tolist() == [3]
 
@@ -99,7 +93,7 @@ def test_windows_equal_those_cut_user_by_user(users: list[list[int]], length: in
     histories = histories_of(users)
     spans = Spans(histories.offsets[:-1], histories.offsets[1:])
     expected = [window for user in users for window in naive_windows(user, length)]
-    assert contents(histories, windows(spans, length)) == expected
+    assert lists_of(histories.items, windows(spans, length)) == expected
 
 
 @given(USERS, st.integers(1, 13))
@@ -121,7 +115,7 @@ def test_every_item_but_a_users_first_is_a_target_exactly_once(
 def test_only_the_first_window_of_a_user_is_short_and_neighbours_share_one_item() -> None:
     histories = histories_of([[0, 1, 2, 3, 4, 5, 6, 7]])
     cut = windows(Spans(histories.offsets[:-1], histories.offsets[1:]), 3)
-    assert contents(histories, cut) == [[4, 5, 6, 7], [1, 2, 3, 4], [0, 1]]
+    assert lists_of(histories.items, cut) == [[4, 5, 6, 7], [1, 2, 3, 4], [0, 1]]
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -134,5 +128,5 @@ def test_a_span_without_a_target_gives_no_window(n: int) -> None:
 def test_last_keeps_the_latest_items(users: list[list[int]], length: int) -> None:
     histories = histories_of(users)
     spans = Spans(histories.offsets[:-1], histories.offsets[1:]).last(length)
-    assert contents(histories, spans) == [user[-length:] for user in users]
+    assert lists_of(histories.items, spans) == [user[-length:] for user in users]
     assert spans.lengths.tolist() == [min(len(user), length) for user in users]

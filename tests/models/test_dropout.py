@@ -55,6 +55,19 @@ def test_layout_in_memory_makes_no_difference() -> None:
     assert torch.equal(one.grad, other.grad)
 
 
+def test_torchs_default_dtype_makes_no_difference() -> None:
+    x = torch.ones(100, 10, requires_grad=True)
+    expected = drop(x, 0.5)
+    torch.set_default_dtype(torch.float64)
+    try:
+        after = drop(x, 0.5)
+        after.sum().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert after.dtype == torch.float32
+    assert torch.equal(after, expected)
+
+
 def test_draws_come_from_torchs_generator() -> None:
     x = torch.ones(100, 10)
     assert torch.equal(drop(x, 0.5), drop(x, 0.5))

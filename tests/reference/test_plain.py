@@ -21,6 +21,7 @@ from peercollab.training import loss as loss_module
 from peercollab.training.metrics import metrics_of
 from peercollab.training.scoring import ModelScorer, rank_targets
 from peercollab.transplant.criteria import CRITERIA
+from tests.reference.lists import lists_of
 from tests.reference.plain_exchange import plain_entropy, plain_exchange
 from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_ranking import plain_metrics, plain_ranks
@@ -56,18 +57,11 @@ def both() -> tuple[SequenceModel, PlainSASRec]:
     return ours, plain
 
 
-def lists_of(histories: Histories, spans: Spans) -> list[list[int]]:
-    return [
-        histories.items[start:stop].tolist()
-        for start, stop in zip(spans.starts, spans.stops, strict=True)
-    ]
-
-
 def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None:
     ours, plain = both()
     spans = training_spans(histories)
     batch = training_batch(histories.items, windows(spans, LENGTH))
-    rows = fixed_rows(lists_of(histories, spans), LENGTH, plain.padding)
+    rows = fixed_rows(lists_of(histories.items, spans), LENGTH, plain.padding)
     inputs_BL, targets_BL = inputs_and_targets(rows, plain.padding)
     is_real_BL = targets_BL != plain.padding
     assert not is_real_BL.all()
@@ -78,21 +72,6 @@ def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None
         plain_NV = plain.logits(inputs_BL)[is_real_BL]
     assert torch.equal(batch.targets_N, targets_BL[is_real_BL])
     torch.testing.assert_close(plain_NV, ours_NV, rtol=1e-4, atol=1e-4)
-
-
-def test_the_loss_of_a_batch_is_equal(histories: Histories) -> None:
-    ours, plain = both()
-    spans = training_spans(histories)
-    batch = training_batch(histories.items, windows(spans, LENGTH))
-    rows = fixed_rows(lists_of(histories, spans), LENGTH, plain.padding)
-    with torch.no_grad():
-        table_VD, bias_V = ours.item_table()
-        hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N].double()
-        assert bias_V is not None
-        logits_NV = hidden_ND @ table_VD.double().T + bias_V.double()
-        exact = torch.nn.functional.cross_entropy(logits_NV, batch.targets_N)
-        loss = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
-    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +100,7 @@ def test_gradients_of_a_training_step_are_equal(
     hidden_ND = ours(batch.rows).flatten(0, 1)[batch.real_N]
     loss = loss_module.full_cross_entropy(hidden_ND, *ours.item_table(), batch.targets_N)
     loss.backward()
-    rows = fixed_rows(lists_of(Histories(items, offsets, ITEMS), spans), LENGTH, plain.padding)
+    rows = fixed_rows(lists_of(items, spans), LENGTH, plain.padding)
     expected = plain_loss(plain, *inputs_and_targets(rows, plain.padding))
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -142,7 +121,7 @@ def test_ranks_and_metrics_are_equal(histories: Histories, keep_seen: bool) -> N
     )
     ranks = plain_ranks(
         plain,
-        lists_of(histories, asked.spans),
+        lists_of(histories.items, asked.spans),
         asked.targets.tolist(),
         keep_seen=keep_seen,
         batch_size=32,
@@ -153,7 +132,7 @@ def test_ranks_and_metrics_are_equal(histories: Histories, keep_seen: bool) -> N
 
 def test_training_lowers_the_loss_and_counts_real_positions(histories: Histories) -> None:
     _, plain = both()
-    sequences = lists_of(histories, training_spans(histories))
+    sequences = lists_of(histories.items, training_spans(histories))
     trainer = PlainTrainer(plain, sequences, batch_size=16, learning_rate=1e-2)
     rows = inputs_and_targets(trainer.rows, plain.padding)
     before = plain_loss(plain, *rows).item()

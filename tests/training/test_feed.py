@@ -103,6 +103,23 @@ def test_the_next_step_and_epoch_are_made_ready_ahead(monkeypatch: pytest.Monkey
         assert ready.acquire(timeout=30)
     assert made.count("_plan") == 2
     assert made.count("_make") == own.steps_per_epoch
+    own.begin(2)
+    own.step(0)
+    assert made.count("_plan") == 2, "the epoch that was planned ahead is the next one"
+
+
+def test_a_step_out_of_order_is_a_mistake() -> None:
+    own = feed()
+    with pytest.raises(AssertionError, match="an epoch must have begun"):
+        own.step(0)
+    own.begin(1)
+    for wrong in (1, 2):
+        with pytest.raises(AssertionError, match=f"step {wrong} was asked for, and step 0 is next"):
+            own.step(wrong)
+    for number in range(own.steps_per_epoch):
+        own.step(number)
+    with pytest.raises(AssertionError, match="with steps left"):
+        own.step(own.steps_per_epoch)
 
 
 def test_histories_too_short_are_refused() -> None:

@@ -2,29 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
-from peercollab.data.sequences import Histories
-from peercollab.models.sasrec import SASRecOptions
-from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
+from tests.training.walks import trainer
 
 
 def walking_trainer(*, measure_importance: bool) -> Trainer:
-    """A trainer on users who walk through 40 items, with a rate that moves weights far."""
-    generator = np.random.default_rng(3)
-    lengths = generator.integers(4, 20, 100)
-    items = (np.cumsum(generator.choice([1, 1, 1, 7], lengths.sum())) % 40).astype(np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Trainer(
-        Histories(items, offsets, 40),
-        SASRecOptions(hidden_size=16, max_length=8, dropout=0.2),
-        TrainingOptions(epochs=2, batch_size=16, seed=5),
-        stream=1,
-        learning_rate=1e-2,
-        device=torch.device("cpu"),
-        measure_importance=measure_importance,
-    )
+    """A trainer with a rate that moves weights far."""
+    return trainer(learning_rate=1e-2, measure_importance=measure_importance)
 
 
 def products_of_an_epoch(own: Trainer, epoch: int) -> dict[str, list[float]]:

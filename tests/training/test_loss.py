@@ -1,18 +1,13 @@
 """The loss against plain cross-entropy, and its memory."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from peercollab.training import loss as loss_module
 from peercollab.training.loss import full_cross_entropy, rows_at_once
-
-CPU = torch.device("cpu")
-FLOAT32_BYTES = 4
+from tests.training.losses import CPU, FLOAT32_BYTES, largest_allocation
 
 
 def plain_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor | None, y: Tensor) -> Tensor:
@@ -89,15 +84,6 @@ def test_scores_too_large_for_an_exponential_give_the_right_loss() -> None:
 def test_a_uniform_score_costs_the_logarithm_of_the_catalogue() -> None:
     loss = full_cross_entropy(torch.zeros(5, 4), torch.randn(50, 4), None, torch.arange(5))
     assert loss.item() == pytest.approx(torch.tensor(50.0).log().item(), rel=1e-6)
-
-
-def largest_allocation(work: Callable[[], object]) -> int:
-    """Bytes of the largest tensor that comes to be, below any operator too."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
-    assert profiler.profiler is not None
-    events = profiler.profiler.kineto_results.events()
-    return max(event.nbytes() for event in events if event.name() == "[memory]")
 
 
 def test_the_logits_of_all_positions_never_exist_at_once() -> None:

@@ -13,44 +13,12 @@ import torch
 from peercollab.data.sequences import Histories
 from peercollab.data.split import training_spans, windows
 from peercollab.errors import PeercollabError
-from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.diversity import Augment, Augmentation
 from peercollab.training.metrics import metrics_of
-from peercollab.training.options import LossName, TrainingOptions
+from peercollab.training.options import LossName
 from peercollab.training.precision import choose
 from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
-
-MODEL = SASRecOptions(hidden_size=16, max_length=8, dropout=0.2)
-OPTIONS = TrainingOptions(epochs=3, batch_size=16, seed=5)
-
-
-def walks(n_users: int = 150, n_items: int = 40, seed: int = 3) -> Histories:
-    """Users who walk through the items by steps of one, mostly."""
-    generator = np.random.default_rng(seed)
-    lengths = generator.integers(4, 20, n_users)
-    steps = generator.choice([1, 1, 1, 1, 7], lengths.sum())
-    items = (np.cumsum(steps) % n_items).astype(np.int32)
-    return Histories(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), n_items)
-
-
-def trainer(
-    options: TrainingOptions = OPTIONS,
-    model: SASRecOptions = MODEL,
-    histories: Histories | None = None,
-    *,
-    stream: int = 1,
-    learning_rate: float = 1e-3,
-    **settings: Any,
-) -> Trainer:
-    return Trainer(
-        histories or walks(),
-        model,
-        options,
-        stream=stream,
-        learning_rate=learning_rate,
-        device=torch.device("cpu"),
-        **settings,
-    )
+from tests.training.walks import MODEL, OPTIONS, trainer, walks
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -159,6 +127,19 @@ def test_what_others_do_with_torchs_generator_changes_nothing() -> None:
     own.rank("validation")
     own.train_epoch(2)
     assert equal(first, weights(own))
+
+
+def test_only_embeddings_of_items_have_sparse_gradients() -> None:
+    # There are as many positions as items.
+    sampled = replace(OPTIONS, loss="sampled", negatives=20)
+    own = trainer(sampled, replace(MODEL, max_length=walks().n_items))
+    own.train_epoch(1)
+    sparse = {
+        name
+        for name, parameter in own.model.named_parameters()
+        if parameter.grad is not None and parameter.grad.is_sparse
+    }
+    assert sparse == {"item_embedding.weight", "output.weight", "output.bias"}
 
 
 def test_peers_begin_alike_if_they_share_their_start_and_differ_after_an_epoch() -> None:

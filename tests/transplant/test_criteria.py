@@ -68,6 +68,17 @@ def test_entropy_equals_the_loop_for_float64(weight: np.ndarray) -> None:
     assert entropy(torch.from_numpy(weight)) == pytest.approx(loop_entropy(weight), abs=1e-12)
 
 
+@pytest.mark.parametrize("begin", [1.0, -1.0, 1e-300, -3e300])
+@pytest.mark.parametrize("steps", [1, 4, 20, 600])
+def test_entropy_equals_the_loop_for_float64_of_a_very_narrow_range(
+    begin: float, steps: int
+) -> None:
+    weight = begin + np.arange(steps + 1) * np.spacing(begin)
+    value = entropy(torch.from_numpy(weight))
+    assert value == pytest.approx(loop_entropy(weight), abs=1e-12)
+    assert math.copysign(1, value) == 1
+
+
 @given(SHAPES, ANY_FLOAT32)
 def test_entropy_of_a_constant_is_zero(shape: tuple[int, ...], value: float) -> None:
     assert entropy(torch.full(shape, value)) == 0.0
