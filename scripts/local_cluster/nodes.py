@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -244,15 +245,28 @@ def _free_ports(many: int) -> list[int]:
 
 def _end_processes(folder: Path) -> None:
     """Ask the nodes to end, which `ray start` does in order; kill what is left."""
-    nodes = [
-        process
-        for process in processes(folder)
-        if process.is_running() and "--block" in process.cmdline()
-    ]
+    nodes = [process for process in processes(folder) if _has(process, "--block")]
     for node in nodes:
-        node.terminate()
+        with suppress(psutil.NoSuchProcess):
+            node.terminate()
     psutil.wait_procs(nodes, timeout=SECONDS_TO_END)
+    # Python's trackers of semaphores remove those from shared memory once all others have ended.
+    others = [each for each in processes(folder) if not _has(each, "resource_tracker")]
+    for process in others:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(others, timeout=SECONDS_TO_END)
+    psutil.wait_procs(processes(folder), timeout=SECONDS_TO_END)
     while left := processes(folder):
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(left, timeout=SECONDS_TO_END)
+
+
+def _has(process: psutil.Process, word: str) -> bool:
+    """Whether a word is in its command; not of one that has just ended."""
+    try:
+        return word in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

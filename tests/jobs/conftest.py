@@ -5,8 +5,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scripts.local_cluster import nodes
@@ -31,8 +33,13 @@ def local_cluster(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def segments() -> set[str]:
-    return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
+def segments(folder: Path) -> set[Path]:
+    """The shared memory that the cluster's processes have, also what has no name any more."""
+    paths = set()
+    for process in nodes.processes(folder):
+        with suppress(psutil.Error):
+            paths |= {Path(mapped.path) for mapped in process.memory_maps()}
+    return {path for path in paths if path.is_relative_to(SHARED_MEMORY)}
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +48,17 @@ def cluster_folder() -> Iterator[Path]:
     # Ray's sockets lie below this folder, and their paths may not be long.
     parent = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
     folder = parent / "ray"
-    before = segments()
     up = local_cluster("up", "--folder", str(folder))
     assert up.returncode == 0, up.stderr
 
     yield folder
 
+    mapped = segments(folder)
+    assert mapped
     down = local_cluster("down", "--folder", str(folder))
     assert down.returncode == 0, down.stderr
     assert nodes.processes(folder) == []
-    assert segments() <= before
+    assert [path for path in mapped if path.exists()] == []
     assert list(parent.iterdir()) == []
     parent.rmdir()
 
