@@ -3,14 +3,16 @@
 # which makes or mends ROOT/.venv, with peercollab and these extras at the versions of
 # constraints.txt, and returns at once where nothing has changed. The variable PYTHON names the
 # interpreter to build on; without it the first of python3.11, 3.12, 3.13 and python3 that will do.
+# PEERCOLLAB_PYTHON names one that has everything already: then nothing is made or installed.
 set -euo pipefail
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
-VENV_PYTHON=$VENV/bin/python
+VENV_PYTHON=${PEERCOLLAB_PYTHON:-$VENV/bin/python}
 
 environment() {
     local extra state
+    [ -z "${PEERCOLLAB_PYTHON:-}" ] || return 0
     # Pip answers Ctrl-C by an ordinary exit; without a trap the script would go on after it.
     trap 'exit 130' INT
     _usable || _make
