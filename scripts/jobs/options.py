@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from peercollab.cli import Command
 from peercollab.command_line import parse
+from peercollab.data.demo import DEMO
 from peercollab.errors import PeercollabError
-from peercollab.run import DEMO
 
 USAGE = "./scripts/submit [--address URL] [--python PATH] -- [options of peercollab train]"
 
@@ -84,7 +84,7 @@ def _check_interpreter(python: str) -> None:
 def _check_train(train: Sequence[str]) -> None:
     """Refuse here and now what the job would refuse, and paths in the folder that Ray unpacks."""
     options = parse(Command, ["train", *train])
-    paths = {"--out": str(options.out)}
+    paths = {"--resume" if options.resume else "--out": str(options.folder)}
     if options.data != DEMO:
         paths["--data"] = options.data
     for option, path in paths.items():

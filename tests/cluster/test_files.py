@@ -11,7 +11,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from peercollab.cli import Command
 from peercollab.command_line import parse
-from peercollab.run import TrainOptions
+from peercollab.options import TrainOptions
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
@@ -114,7 +114,7 @@ def test_the_ray_job_ends_with_its_run_and_its_command_is_right() -> None:
     assert program == "peercollab"
     options = parse(Command, command)
     assert isinstance(options, TrainOptions)
-    assert options.out.is_absolute()
+    assert options.folder.is_absolute()
     assert options.execution.peers == spec["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"]
 
 
