@@ -177,6 +177,15 @@ def _notes(run: StoredRun) -> Iterator[str]:
             for round, failure in failures
         )
         yield f'<div class="note">Peers that sat a round out:<ul>{"".join(items)}</ul></div>'
+    losses = [(r["round"], told) for r in run.rounds for told in r["interruptions"]]
+    if losses:
+        items = (
+            f"<li>before the end of round {round}: {escape(told)}</li>" for round, told in losses
+        )
+        yield (
+            f'<div class="note">Lost and brought back, with what was under way done again:'
+            f"<ul>{''.join(items)}</ul></div>"
+        )
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -257,6 +266,8 @@ def _row(cells: Iterable[str], tag: str = "td") -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "not given"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

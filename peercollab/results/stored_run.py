@@ -22,6 +22,7 @@ ROUND = {
     "layers": dict,
     "peers": [{"peer": int, "loss": object, "validation": object, "seconds": dict}],
     "failures": [{"peer": int, "step": int, "reason": str}],
+    "interruptions": [str],
     "statistics": dict,
     "exchanges": int,
     "receivers": dict,

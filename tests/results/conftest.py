@@ -43,6 +43,7 @@ def made_up_record(
             for peer in numbers
         ],
         "failures": [],
+        "interruptions": [],
         "exchanges": int(exchange and peers > 1),
         "receivers": {str(peer): 1 for peer in numbers if exchange and peers > 1},
         "statistics": {

@@ -177,6 +177,15 @@ def test_failures_are_told(make_run: MakeRun, make_record: MakeRecord) -> None:
     assert f"Peers that sat a round out: {told}" in page.text
 
 
+def test_losses_and_options_that_were_not_given_are_told(
+    make_run: MakeRun, make_record: MakeRecord
+) -> None:
+    record = make_record(2) | {"interruptions": ["peer 1 died of <hunger>"]}
+    page = read(make_run(make_record(1), record))
+    assert "before the end of round 2: peer 1 died of <hunger>" in page.text
+    assert "null" not in page.text
+
+
 def test_a_report_replaces_the_one_before(make_run: MakeRun, make_record: MakeRecord) -> None:
     folder = make_run(make_record(1))
     before = set(folder.iterdir())
