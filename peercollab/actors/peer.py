@@ -228,6 +228,7 @@ class Peer:
 
     def settle(self) -> None:
         """Note the state at the end of a round, if it is finite, as the one to go back to."""
+        # A checkpoint holds finite states alone: that there is another one now is kept beside it.
         self._is_ruined = not self.trainer.is_finite()
         if not self._is_ruined:
             self._last_finite = self.trainer.state()
@@ -287,7 +288,7 @@ class Peer:
         self._seconds: dict[str, float] = {}
         self._trouble = None
         self._epoch = Epoch(math.nan, 0, self.trainer.learning_rate)
-        if self._is_ruined:
+        if self._is_ruined or not self.trainer.is_finite():
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
         self.trainer.begin_epoch(round)
         self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))

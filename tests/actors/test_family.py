@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -425,3 +426,19 @@ def test_the_soup_of_one_peer_is_its_best_state(
     assert best is not None
     assert soup.ingredients == [best]
     assert soup.validation["ndcg@10"] == best.value
+
+
+def test_a_ruined_peer_sits_the_next_round_out_after_a_return_too(
+    make_shared: MakeShared, histories: Histories, tmp_path: Path
+) -> None:
+    shared = make_shared(TransplantOptions())
+    peers = local(shared, histories, setups(2))
+    group = LocalPeers(peers)
+    lead(group, shared, rounds=1)
+    poke(peers[1], math.nan)
+    peers[1].settle()
+    group.checkpoint(tmp_path)
+    group.restore(tmp_path)
+    assert all(np.isfinite(array).all() for array in peers[1].weights().values())
+    assert "NaN or infinite" in str(peers[1].train(2, 1))
+    assert peers[0].train(2, 1) is None
