@@ -98,7 +98,7 @@ def test_stopping_while_the_folder_is_being_made_leaves_none(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"peercollab.run.{step}", stop)
+    monkeypatch.setattr(f"peercollab.rounds.{step}", stop)
     out = tmp_path / "run"
     assert main(["train", "--out", str(out), "--executor", "local", "--hidden-size", "8"]) == 130
     assert not out.exists()
