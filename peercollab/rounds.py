@@ -84,7 +84,8 @@ class Rounds:
             self._checkpoint()
             return self._run()
         except BaseException:
-            if not self.rounds:
+            # After a loss it can be resumed, from before the first round if need be.
+            if not (self.rounds or self._losses_of_a_round):
                 self.folder.remove()
             raise
 
