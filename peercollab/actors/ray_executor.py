@@ -276,7 +276,7 @@ class RayExecutor:
             try:
                 ray.get(self._coordinator.__ray_ready__.remote(), timeout=SECONDS_TO_START)
                 return
-            except RayActorError as error:
+            except (RayActorError, GetTimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise PeercollabError(
                         "the coordinator did not come back within --rejoin-within "
