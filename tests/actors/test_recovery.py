@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -149,3 +151,19 @@ def test_a_peer_that_stays_away_stops_the_run_which_can_be_resumed(
         )
     )
     assert outcome(resumed.folder) == outcome(whole)
+
+
+def test_a_coordinator_that_never_answers_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import GetTimeoutError
+
+    from peercollab.actors import ray_executor
+
+    def silent(*_: Any, **__: Any) -> None:
+        raise GetTimeoutError("nothing came")
+
+    executor = object.__new__(ray_executor.RayExecutor)
+    executor._options = ExecutionOptions(rejoin_within=0.0)
+    executor._coordinator = SimpleNamespace(__ray_ready__=MagicMock())
+    monkeypatch.setattr("ray.get", silent)
+    with pytest.raises(PeercollabError, match=r"the coordinator did not come back .*nothing came"):
+        executor._await_coordinator(deadline=0.0)
