@@ -15,7 +15,7 @@ from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Spans
 
 # Of a group of rows that go through the network together.
-LEAST_FILLED = 0.7
+LEAST_FILLED = 0.6
 SHORTEST_GROUP = 16
 
 

@@ -72,11 +72,13 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """float ``[rows, positions, hidden size]`` to the same."""
+        # One product for the three layers, which stay apart as what peers give to each other.
+        layers = (self.query, self.key, self.value)
+        weight_ED = torch.cat([layer.weight for layer in layers])
+        bias_E = torch.cat([layer.bias for layer in layers])
+        query_BLD, key_BLD, value_BLD = F.linear(x_BLD, weight_ED, bias_E).chunk(3, dim=-1)
         attended_BHLK = attend(
-            self._heads(self.query(x_BLD)),
-            self._heads(self.key(x_BLD)),
-            self._heads(self.value(x_BLD)),
-            self.dropout,
+            self._heads(query_BLD), self._heads(key_BLD), self._heads(value_BLD), self.dropout
         )
         return self._feed_forward(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
 

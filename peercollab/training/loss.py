@@ -12,7 +12,7 @@ from torch import Tensor
 
 # Bytes of logits held at once. On a CPU a few megabytes stay in its cache; a GPU wants work
 # enough to fill it.
-_CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+_CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 _FEWEST_ROWS = 32
 
 

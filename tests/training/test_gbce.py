@@ -125,7 +125,7 @@ def test_gradients_are_dense_however_few_items_are_scored() -> None:
 
 
 def test_gbces_rows_of_all_positions_never_exist_at_once() -> None:
-    positions, items, size, negatives = 300, 3000, 16, 300
+    positions, items, size, negatives = 900, 3000, 16, 300
     inputs = leaves(positions, items, size, dtype=torch.float32)
     targets, drawn = numbers(items, positions), numbers(items, positions, negatives)
     scored = 1 + negatives
