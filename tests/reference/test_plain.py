@@ -12,14 +12,17 @@ import pytest
 import torch
 
 from peercollab.data.batches import training_batch
-from peercollab.data.sequences import Histories
+from peercollab.data.sequences import Histories, Int64Array
 from peercollab.data.split import Spans, queries, training_spans, windows
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
+from peercollab.training import feed as feed_module
 from peercollab.training import loss as loss_module
 from peercollab.training.metrics import metrics_of
+from peercollab.training.options import TrainingOptions
 from peercollab.training.scoring import ModelScorer, rank_targets
+from peercollab.training.trainer import Trainer
 from peercollab.transplant.criteria import CRITERIA
 from tests.reference.lists import lists_of
 from tests.reference.plain_exchange import plain_entropy, plain_exchange
@@ -140,6 +143,40 @@ def test_training_lowers_the_loss_and_counts_real_positions(histories: Histories
     assert trainer.train(steps) == sum(len(sequence) - 1 for sequence in sequences)
     trainer.train(4 * steps)
     assert plain_loss(plain, *rows).item() < before - 0.2
+
+
+def test_training_takes_the_same_way(histories: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over many steps, from the same start, with the same batches and no dropout."""
+    orders = torch.Generator().manual_seed(5)
+
+    def drawn_alike(n_rows: int, batch_size: int, _: np.random.Generator) -> list[Int64Array]:
+        order = torch.randperm(n_rows, generator=orders).numpy()
+        return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
+
+    monkeypatch.setattr(feed_module, "shuffled", drawn_alike)
+    ours = Trainer(
+        histories,
+        OPTIONS,
+        TrainingOptions(batch_size=16),
+        stream=1,
+        learning_rate=1e-3,
+        device=torch.device("cpu"),
+    )
+    plain = PlainSASRec(ITEMS, 8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
+    plain.copy_from(ours.model.state_dict())
+    sequences = lists_of(histories.items, windows(training_spans(histories), LENGTH))
+    trainer = PlainTrainer(plain, sequences, batch_size=16, seed=5)
+    before = copy.deepcopy(ours.model.state_dict())
+    for epoch in (1, 2, 3):
+        positions = ours.train_epoch(epoch).positions
+        assert trainer.train(ours.steps_per_epoch) == positions
+    after = plain.state_dict()
+    after["item_embedding.weight"] = after["item_embedding.weight"][:-1]
+    for name, weight in ours.model.state_dict().items():
+        if name.endswith("key.bias"):
+            continue  # Its gradient is 0 but for rounding, which Adam makes into steps.
+        assert (weight - before[name]).abs().max() > 0.01
+        torch.testing.assert_close(weight, after[name], rtol=0, atol=2e-4, msg=name)
 
 
 def test_an_exchange_mixes_by_entropy(tmp_path: Path) -> None:
