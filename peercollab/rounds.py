@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from peercollab.actors.executor import Executor
+from peercollab.actors.executor import Executor, peers_in_words
 from peercollab.actors.messages import Best, Soup
 from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
@@ -125,6 +125,7 @@ class Rounds:
                         f"{self.options.training.patience} rounds"
                     )
             self._until_done(self._conclude, say)
+            self._note_late_interruptions()
         except BaseException:
             if self.rounds:
                 say(
@@ -149,7 +150,7 @@ class Rounds:
         Raises
         ------
         PeercollabError
-            They do not come back in time, or are lost again and again.
+            Too few come back in time, or they are lost again and again.
         """
         while True:
             self._interruptions.append(str(lost))
@@ -164,12 +165,31 @@ class Rounds:
                 raise PeercollabError("no checkpoint of the run is whole to go back to") from lost
             tell(f"lost: {lost}; all go back to the end of round {round}")
             try:
-                self.executor.await_return()
+                self._await_return(tell, lost)
                 self._go_back(round)
             except LostError as another:
                 lost = another
             else:
                 return
+
+    def _await_return(self, tell: Callable[[str], None], lost: LostError) -> None:
+        """Wait for those who were lost; who does not come back in time is left out."""
+        execution = self.options.execution
+        before = self.executor.away
+        self.executor.await_return()
+        away = self.executor.away
+        waited = f"did not come back within --rejoin-within {execution.rejoin_within:g} s"
+        if (there := execution.peers - len(away)) < execution.least_peers:
+            raise PeercollabError(
+                f"{peers_in_words(away)} {waited}, which leaves {there}, fewer than --min-peers "
+                f"{execution.least_peers}"
+            ) from lost
+        if left := [peer for peer in away if peer not in before]:
+            self._tell_and_note(tell, f"{peers_in_words(left)} {waited}: the others go on without")
+
+    def _tell_and_note(self, tell: Callable[[str], None], event: str) -> None:
+        tell(event)
+        self._interruptions.append(event)
 
     def _run_round(self, display: RunDisplay) -> None:
         record = self.executor.run_round(len(self.rounds) + 1, display.watch).as_json()
@@ -180,6 +200,9 @@ class Rounds:
         if len(self.rounds) % every == 0 or self._is_over():
             self._checkpoint()
             self._losses_of_a_round = 0
+            if not self._is_over() and (back := self.executor.take_back()):
+                self._tell_and_note(display.say, f"{peers_in_words(back)} came back")
+                self._go_back(len(self.rounds))
 
     def _is_over(self) -> bool:
         """Whether all rounds are complete, or too many have brought nothing better."""
@@ -205,7 +228,8 @@ class Rounds:
         path = self.folder.checkpoints.begin(round)
         try:
             files = self.executor.checkpoint(path)
-            self.folder.checkpoint(round, self.metrics, files)
+            away = [peer + 1 for peer in self.executor.away]
+            self.folder.checkpoint(round, self.metrics, files, away)
         except BaseException:
             self.folder.checkpoints.discard(round)
             raise
@@ -242,6 +266,13 @@ class Rounds:
     def _conclude(self) -> None:
         self._finish()
         self._judge()
+
+    def _note_late_interruptions(self) -> None:
+        """What went wrong after the last round is told with it."""
+        if self._interruptions:
+            self.rounds[-1]["interruptions"] += self._interruptions
+            self.folder.write_rounds(self.rounds)
+            self._interruptions = []
 
     def _finish(self) -> None:
         """Keep a soup of the peers in place of the best of them, if that is wanted."""

@@ -4,13 +4,13 @@ A plain class that works on any `PeerGroup`. Of the weights it sees a few number
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
 from peercollab.actors.group import PeerGroup
-from peercollab.actors.messages import Best, Soup
+from peercollab.actors.messages import Best, PeerReport, Soup
 from peercollab.actors.record import RoundRecord, Trouble
 from peercollab.errors import DivergedError, PeercollabError
 from peercollab.results.checkpoint import Digests
@@ -23,6 +23,9 @@ from peercollab.transplant.layers import Layer, LayerMap, choose_layers
 from peercollab.transplant.options import Transplant
 from peercollab.transplant.plan import LayerStatistics
 from peercollab.transplant.rules.rule import make_plan
+
+# Why a peer that is away sits rounds out.
+AWAY = "it was lost, and is not back yet"
 
 
 class Coordinator:
@@ -48,15 +51,9 @@ class Coordinator:
         self._peers = peers
         self._transplant = transplant
         self._training = training
-        maps = peers.layers()
-        self._n_peers = len(maps)
-        self._layers = _common(maps)
-        self._taking_part = choose_layers(self._layers, transplant.layers)
-        self._steps = peers.steps()
-        self._timetable = transplant.timetable(self._steps, training.epochs)
-        if transplant.rule.exchanges:
-            self._timetable.require_exchange(before_the_end=transplant.rule.ranked == "before")
         self._best: Best | None = None
+        if peers.present:
+            self._meet()
 
     def run_round(self, round: int) -> RoundRecord:
         """One round, from 1: peers train an epoch, and exchange at its end or on the way.
@@ -67,6 +64,9 @@ class Coordinator:
             No peer is left whose weights are finite.
         """
         record = RoundRecord(round, self._layers)
+        for peer in range(self._peers.size):
+            if peer not in self._peers.present:
+                record.troubles[peer] = Trouble(0, AWAY)
         handled_before = self._peers.bytes_handled
         due = self._timetable.due(round) if self._transplant.rule.exchanges else []
         for step in sorted({*due, self._steps}):
@@ -87,9 +87,27 @@ class Coordinator:
         """Have the peers write into a folder what they need to go on; the digests of all files."""
         return self._peers.checkpoint(folder)
 
-    def restore(self, folder: Path, best: Best | None) -> None:
-        """Go back to what `checkpoint` wrote into a folder, when `best` was the best so far."""
-        self._peers.restore(folder)
+    def restore(self, folder: Path, best: Best | None, present: Sequence[int]) -> None:
+        """Go back to what `checkpoint` wrote into a folder.
+
+        Parameters
+        ----------
+        folder
+            Where it lies.
+        best
+            The best so far, at that time.
+        present
+            The peers that are there from now on, ascending. One that was away goes on from the
+            end of its own last round, under a rule that remembers from where the others are.
+        """
+        self._peers.present = present
+        self._meet()
+        rounds = self._peers.restore(folder)
+        latest = max(rounds.values())
+        late = [peer for peer, round in rounds.items() if round < latest]
+        if late and self._transplant.rule.remembers:
+            leader = next(peer for peer, round in rounds.items() if round == latest)
+            self._peers.follow(late, folder, leader)
         self._best = best
 
     def finish(self) -> Soup | None:
@@ -98,6 +116,16 @@ class Coordinator:
             return None
         return self._peers.soup(self._transplant.select)
 
+    def _meet(self) -> None:
+        """Learn from the peers that are there what their models are."""
+        self._layers = _common(self._peers.layers())
+        self._taking_part = choose_layers(self._layers, self._transplant.layers)
+        self._steps = self._peers.steps()
+        self._timetable = self._transplant.timetable(self._steps, self._training.epochs)
+        rule = self._transplant.rule
+        if rule.exchanges:
+            self._timetable.require_exchange(before_the_end=rule.ranked == "before")
+
     def _train(self, record: RoundRecord, step: int) -> None:
         with _timed("train", record.seconds):
             self._note(record, step, self._peers.train(record.round, step))
@@ -105,11 +133,15 @@ class Coordinator:
     def _rank(self, record: RoundRecord) -> None:
         """Rank, and save the ranked state if none was better."""
         with _timed("rank", record.seconds):
-            record.peers = self._peers.rank(record.round)
-        self._note(record, self._steps, [report.trouble for report in record.peers])
+            reports = self._peers.rank(record.round)
+        self._note(record, self._steps, {peer: of.trouble for peer, of in reports.items()})
+        record.peers = [
+            reports.get(peer) or PeerReport.of_absent(peer + 1, AWAY)
+            for peer in range(self._peers.size)
+        ]
         with _timed("save", record.seconds):
             chosen = None
-            for peer, report in enumerate(record.peers):
+            for peer, report in sorted(reports.items()):
                 if report.validation is None:
                     continue
                 value = report.validation[SELECTION_METRIC]
@@ -118,18 +150,19 @@ class Coordinator:
             if chosen is not None:
                 self._peers.save_best(chosen)
 
-    def _note(self, record: RoundRecord, step: int, troubles: Sequence[str | None]) -> None:
+    def _note(self, record: RoundRecord, step: int, troubles: Mapping[int, str | None]) -> None:
         """Note who sits the round out from here on, and end the run if all do."""
-        for peer, reason in enumerate(troubles):
+        for peer, reason in troubles.items():
             if reason is not None:
                 record.troubles.setdefault(peer, Trouble(step, reason))
-        if len(record.troubles) == len(troubles):
-            raise DivergedError(troubles[0])
+        if all(troubles.values()):
+            raise DivergedError(next(iter(troubles.values())))
 
     def _exchange(self, record: RoundRecord, step: int) -> None:
         """Measure, plan and transplant, among the peers that are well."""
         rule = self._transplant.rule
-        peers = [peer for peer in range(self._n_peers) if peer not in record.troubles]
+        there = self._peers.present
+        peers = [peer for peer in there if peer not in record.troubles]
         statistics: dict[int, LayerStatistics] = {peer: {} for peer in peers}
         with _timed("statistics", record.seconds):
             if rule.measure is not None:
@@ -141,7 +174,7 @@ class Coordinator:
                 rule,
                 self._taking_part,
                 statistics,
-                absent=list(record.troubles),
+                absent=[peer for peer in there if peer in record.troubles],
             )
         with _timed("transplant", record.seconds):
             grafts = self._peers.transplant(plan)
@@ -159,18 +192,18 @@ class Coordinator:
         )
 
 
-def _common(maps: Sequence[LayerMap]) -> LayerMap:
+def _common(maps: Mapping[int, LayerMap]) -> LayerMap:
     """The layers that all peers have, in the same order."""
-    first = list(maps[0].values())
-    for number, other in enumerate(maps[1:], start=2):
+    (first, layers), *others = maps.items()
+    for peer, other in others:
         # Pairs tell the order, too: rules that draw entries count through all tensors.
-        for own, its in zip_longest(map(_shape, first), map(_shape, other.values())):
+        for own, its in zip_longest(map(_shape, layers.values()), map(_shape, other.values())):
             if own != its:
                 raise PeercollabError(
-                    f"the models of peer 1 and peer {number} differ in their layers: where one has "
-                    f"{_told(own)}, the other has {_told(its)}; nothing can be given"
+                    f"the models of peer {first + 1} and peer {peer + 1} differ in their layers: "
+                    f"where one has {_told(own)}, the other has {_told(its)}; nothing can be given"
                 )
-    return maps[0]
+    return layers
 
 
 def _shape(layer: Layer) -> tuple[str, str, tuple[tuple[str, tuple[int, ...]], ...]]:

@@ -38,14 +38,23 @@ class Executor(Protocol):
         due.
         """
 
+    @property
+    def away(self) -> list[int]:
+        """Peers that were lost and take no part, ascending from 0."""
+
     def await_return(self) -> None:
         """Wait until every actor that was lost is there again, in whatever state.
+
+        A peer that does not come back in time is away from then on.
 
         Raises
         ------
         PeercollabError
-            One does not come back in time.
+            The coordinator does not come back in time.
         """
+
+    def take_back(self) -> list[int]:
+        """Peers that were away and are there again: they take part after the next `restore`."""
 
     def read(self, path: Path) -> list[str | None]:
         """What each peer reads in a small file; None where it is not there for it."""
@@ -107,10 +116,17 @@ class LocalExecutor:
         return self._coordinator.checkpoint(folder)
 
     def restore(self, folder: Path, best: Best | None) -> None:
-        self._coordinator.restore(folder, best)
+        self._coordinator.restore(folder, best, range(len(self._peers)))
+
+    @property
+    def away(self) -> list[int]:
+        return []
 
     def await_return(self) -> None:
         """Nobody is ever lost here."""
+
+    def take_back(self) -> list[int]:
+        return []
 
     def finish(self) -> Soup | None:
         return self._coordinator.finish()
@@ -139,3 +155,10 @@ def local_device(wanted: str, place: int) -> torch.device:
     if wanted == "cpu" or not gpus:
         return torch.device("cpu")
     return torch.device("cuda", place % gpus)
+
+
+def peers_in_words(places: Sequence[int]) -> str:
+    """Some peers, counted from 0, by their numbers."""
+    numbers = [str(place + 1) for place in places]
+    *most, last = numbers
+    return f"peer {last}" if not most else f"peers {', '.join(most)} and {last}"

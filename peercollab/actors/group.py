@@ -15,26 +15,34 @@ from peercollab.transplant.rules.rule import Select
 
 
 class PeerGroup(Protocol):
-    """The verbs of a round. Peers are counted from 0, and answers are in their order.
+    """The verbs of a round. Peers are counted from 0; those that are away are asked nothing.
 
     Attributes
     ----------
+    size
+        All peers of the run.
+    present
+        Those that are there, ascending.
     bytes_handled
         Bytes of messages so far between the caller and the peers; 0 where there are none.
     """
 
+    present: Sequence[int]
     bytes_handled: int
 
-    def layers(self) -> list[LayerMap]:
+    @property
+    def size(self) -> int: ...
+
+    def layers(self) -> dict[int, LayerMap]:
         """Every peer's layers."""
 
     def steps(self) -> int:
         """Steps of an epoch, for every peer the same."""
 
-    def train(self, round: int, stop: int) -> list[str | None]:
+    def train(self, round: int, stop: int) -> dict[int, str | None]:
         """Have every peer train up to a step of the epoch; why it sits the round out, or None."""
 
-    def rank(self, round: int) -> list[PeerReport]:
+    def rank(self, round: int) -> dict[int, PeerReport]:
         """Have every peer rank validation where it is due, and say what the round came to."""
 
     def save_best(self, peer: int) -> None:
@@ -52,8 +60,11 @@ class PeerGroup(Protocol):
     def checkpoint(self, folder: Path) -> Digests:
         """Have every peer write its state into a folder; the digests of all files."""
 
-    def restore(self, folder: Path) -> None:
-        """Have every peer go back to the state that lies in a folder."""
+    def restore(self, folder: Path) -> dict[int, int]:
+        """Have every peer go back to its state in a folder; the round at whose end it had that."""
+
+    def follow(self, peers: Sequence[int], folder: Path, leader: int) -> None:
+        """Have some peers go on from where the leader's state in a folder is."""
 
     def soup(self, select: Select) -> Soup:
         """Average all peers' best states, and save the average as the kept model."""
@@ -66,18 +77,23 @@ class LocalPeers:
 
     def __init__(self, peers: Sequence[Peer]) -> None:
         self.peers = peers
+        self.present: Sequence[int] = range(len(peers))
 
-    def layers(self) -> list[LayerMap]:
-        return [peer.layers() for peer in self.peers]
+    @property
+    def size(self) -> int:
+        return len(self.peers)
+
+    def layers(self) -> dict[int, LayerMap]:
+        return {place: peer.layers() for place, peer in self._there()}
 
     def steps(self) -> int:
-        return self.peers[0].steps()
+        return self.peers[self.present[0]].steps()
 
-    def train(self, round: int, stop: int) -> list[str | None]:
-        return [peer.train(round, stop) for peer in self.peers]
+    def train(self, round: int, stop: int) -> dict[int, str | None]:
+        return {place: peer.train(round, stop) for place, peer in self._there()}
 
-    def rank(self, round: int) -> list[PeerReport]:
-        return [peer.rank(round) for peer in self.peers]
+    def rank(self, round: int) -> dict[int, PeerReport]:
+        return {place: peer.rank(round) for place, peer in self._there()}
 
     def save_best(self, peer: int) -> None:
         self.peers[peer].save_best()
@@ -102,18 +118,25 @@ class LocalPeers:
         ]
 
     def settle(self) -> None:
-        for peer in self.peers:
+        for _, peer in self._there():
             peer.settle()
 
     def checkpoint(self, folder: Path) -> Digests:
         files: Digests = {}
-        for peer in self.peers:
+        for _, peer in self._there():
             files |= peer.checkpoint(folder)
         return files
 
-    def restore(self, folder: Path) -> None:
-        for peer in self.peers:
-            peer.restore(folder)
+    def restore(self, folder: Path) -> dict[int, int]:
+        return {place: peer.restore(folder) for place, peer in self._there()}
+
+    def follow(self, peers: Sequence[int], folder: Path, leader: int) -> None:
+        for peer in peers:
+            self.peers[peer].follow(folder, leader + 1)
 
     def soup(self, select: Select) -> Soup:
-        return self.peers[0].soup(select, *(peer.ingredient() for peer in self.peers))
+        (_, first), *_ = there = self._there()
+        return first.soup(select, *(peer.ingredient() for _, peer in there))
+
+    def _there(self) -> list[tuple[int, Peer]]:
+        return [(place, self.peers[place]) for place in self.present]

@@ -51,7 +51,10 @@ class SharedSetup:
 
 @dataclass(frozen=True)
 class PeerProgress:
-    """Where a peer is: `step` of `steps` in this round's epoch, and the mean loss so far."""
+    """Where a peer is: `step` of `steps` in this round's epoch, and the mean loss so far.
+
+    While it ranks, steps are users.
+    """
 
     peer: int
     round: int
@@ -69,6 +72,8 @@ class PeerReport:
     ----------
     loss, positions
         None and 0 of a peer that sits the round out.
+    learning_rate
+        None of a peer that is away.
     seconds
         What training and ranking took.
     trouble
@@ -77,11 +82,16 @@ class PeerReport:
 
     peer: int
     loss: float | None
-    learning_rate: float
+    learning_rate: float | None
     positions: int
     validation: dict[str, float] | None
     seconds: dict[str, float]
     trouble: str | None = None
+
+    @classmethod
+    def of_absent(cls, peer: int, trouble: str) -> "PeerReport":
+        """What there is to say of a peer that is away."""
+        return cls(peer, None, None, 0, None, {}, trouble)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,13 @@ class ExecutionOptions:
     checkpoint_every: int = 1
     """Write all that is needed to go on with the run after every so many rounds."""
     rejoin_within: float = 300.0
-    """Seconds within which a peer that was lost must be back, or the run stops, to be resumed."""
+    """Seconds to wait for a peer that was lost; then the others go on without it, until it is
+    back."""
+    min_peers: Annotated[int | None, unless_given("2, or all if there are fewer")] = None
+    """With fewer peers than this the run stops, to be resumed."""
+    peer_timeout: float = 1800.0
+    """Seconds without any progress after which a peer counts as hung: it is ended, and comes
+    back."""
     threads_per_peer: Annotated[int | None, unless_given("cores divided by peers")] = None
     """CPU threads of each peer."""
     placement: Placement = "pack"
@@ -59,6 +65,12 @@ class ExecutionOptions:
             raise PeercollabError(f"--checkpoint-every is {self.checkpoint_every}: give 1 or more")
         if not self.rejoin_within >= 0:
             raise PeercollabError(f"--rejoin-within is {self.rejoin_within}: give 0 or more")
+        if self.min_peers is not None and not 1 <= self.min_peers <= self.peers:
+            raise PeercollabError(
+                f"--min-peers is {self.min_peers}: give 1 up to --peers, which is {self.peers}"
+            )
+        if not self.peer_timeout > 0:
+            raise PeercollabError(f"--peer-timeout is {self.peer_timeout}: give seconds, above 0")
         if not (math.isfinite(self.wait_for_resources) and self.wait_for_resources >= 0):
             raise PeercollabError(
                 f"--wait-for-resources is {self.wait_for_resources}: give minutes, 0 or more"
@@ -70,6 +82,11 @@ class ExecutionOptions:
         }.items():
             if is_given and self.executor == "local":
                 raise PeercollabError(f"{name} has no effect with --executor local: leave one out")
+
+    @property
+    def least_peers(self) -> int:
+        """With how many peers the run goes on at least."""
+        return min(2, self.peers) if self.min_peers is None else self.min_peers
 
     def threads(self, cores: int) -> int:
         """Threads of each peer when all peers share so many cores."""

@@ -30,16 +30,23 @@ from peercollab.actors.messages import (
 )
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
-from peercollab.errors import DivergedError
+from peercollab.errors import DivergedError, LostError
 from peercollab.models.saved import save_weights
-from peercollab.results.checkpoint import Digests, read_tree, save_tree
+from peercollab.results.checkpoint import Digests, peer_tree, read_tree, save_tree
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.training.soup import Weights, greedy_soup, uniform_soup
 from peercollab.training.trainer import Epoch, Trainer, TrainerState
 from peercollab.transplant.alignment import align
 from peercollab.transplant.layers import LayerMap, choose_layers, layer_map, layer_tensors
 from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
-from peercollab.transplant.rules.rule import Bundle, Bundles, Intake, Select, travelling
+from peercollab.transplant.rules.rule import (
+    Bundle,
+    Bundles,
+    Intake,
+    Memory,
+    Select,
+    travelling,
+)
 
 
 class Peer:
@@ -91,6 +98,7 @@ class Peer:
         self._last_finite = self.trainer.state()
         self._is_ruined = False
         self._kept: tuple[Best, Weights] | None = None
+        self._is_halted = False
         self._on_progress = on_progress
         self._progress = PeerProgress(
             own.number, 0, 0, self.trainer.steps_per_epoch, math.nan, "wait"
@@ -111,6 +119,13 @@ class Peer:
     def progress(self) -> PeerProgress:
         """Where it is now; may be asked at any time."""
         return self._progress
+
+    def halt(self) -> None:
+        """Give up the work at hand, at the next step; may be asked at any time.
+
+        Whatever is asked then comes to nothing, until `restore`.
+        """
+        self._is_halted = True
 
     def train(self, round: int, stop: int) -> str | None:
         """Go on with the round's epoch up to and including a step.
@@ -145,7 +160,7 @@ class Peer:
             with self._timed("rank"):
                 self._tell_phase("rank")
                 try:
-                    validation = metrics_of(self.trainer.rank("validation"))
+                    validation = metrics_of(self.trainer.rank("validation", self._tell_rows))
                     self._keep_own_best(Best(self.number, round, validation[SELECTION_METRIC]))
                 except DivergedError as error:
                     self._sit_out(str(error))
@@ -242,22 +257,31 @@ class Peer:
 
     def checkpoint(self, folder: Path) -> Digests:
         """Write all that it needs to go on from the end of the round; the files' digests."""
-        return save_tree(self._state(), folder, self._file)
+        return save_tree(self._state(), folder, peer_tree(self.number))
 
-    def restore(self, folder: Path) -> None:
-        """Go back to what `checkpoint` wrote, whatever happened since."""
-        state = read_tree(folder, self._file)
-        device = self.trainer.device
+    def restore(self, folder: Path) -> int:
+        """Go back to what `checkpoint` wrote, whatever happened since; its round."""
+        self._is_halted = False
+        state = read_tree(folder, peer_tree(self.number))
         self._last_finite = TrainerState(**state["trainer"])
         self.trainer.restore(self._last_finite)
         self._is_ruined = state["is_ruined"]
-        self._memory = {
-            what: {name: tensor.to(device) for name, tensor in of.items()}
-            for what, of in state["memory"].items()
-        }
+        self._remember(state["memory"])
         kept = state["kept"]
         self._kept = kept and (Best(**kept["best"]), kept["weights"])
         self._round = state["round"]
+        return self._round
+
+    def follow(self, folder: Path, leader: int) -> None:
+        """Go on from the weights of another peer in a checkpoint, and from what it remembers.
+
+        For a peer that was away while the others, under a rule that remembers, went on together.
+        """
+        state = read_tree(folder, peer_tree(leader))
+        self._last_finite = replace(self._last_finite, model=state["trainer"]["model"])
+        self.trainer.restore(self._last_finite)
+        self._is_ruined = state["is_ruined"]
+        self._remember(state["memory"])
 
     def ingredient(self) -> tuple[Best, LayerArrays] | None:
         """Its best ranked state, for a soup; None if it was never ranked."""
@@ -281,7 +305,7 @@ class Peer:
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: ranks under the kept model, as it lies in the run's folder."""
-        return self.trainer.rank_saved(self.best, hold_out)
+        return self.trainer.rank_saved(self.best, hold_out, self._tell_rows)
 
     def _begin(self, round: int) -> None:
         self._round = round
@@ -342,9 +366,12 @@ class Peer:
         for name, old_T in before.items():
             self.trainer.forget_moments(name, own[name][0] != old_T)
 
-    @property
-    def _file(self) -> str:
-        return f"peer-{self.number}"
+    def _remember(self, memory: Memory) -> None:
+        device = self.trainer.device
+        self._memory = {
+            what: {name: tensor.to(device) for name, tensor in of.items()}
+            for what, of in memory.items()
+        }
 
     def _state(self) -> dict[str, Any]:
         last = self._last_finite
@@ -374,10 +401,15 @@ class Peer:
     def _tell_step(self, step: int, steps: int, loss: float) -> None:
         self._tell(PeerProgress(self.number, self._round, step, steps, loss, "train"))
 
+    def _tell_rows(self, rows_done: int, rows: int) -> None:
+        self._tell(replace(self._progress, step=rows_done, steps=rows, phase="rank"))
+
     def _tell_phase(self, phase: Phase) -> None:
         self._tell(replace(self._progress, phase=phase))
 
     def _tell(self, progress: PeerProgress) -> None:
+        if self._is_halted:
+            raise LostError(f"peer {self.number} gave its work up, as another was lost")
         self._progress = progress
         if self._on_progress is not None:
             self._on_progress()

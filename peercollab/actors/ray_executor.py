@@ -3,124 +3,80 @@
 The driver owns all of them: were the peers the coordinator's, they would die with it.
 """
 
-import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import numpy as np
 import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
-from peercollab.actors.executor import Watch, local_device
+from peercollab.actors.executor import Watch, local_device, peers_in_words
 from peercollab.actors.messages import Best, LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.object_store import warn_of_small_stores
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.placement import reserve
-from peercollab.actors.ray_peers import RayPeers, get, names_of
+from peercollab.actors.ray_peers import CALLS_OF_A_TERM, RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
+from peercollab.actors.returning import Returning, in_its_term
+from peercollab.actors.vigil import Vigil
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import LostError, PeercollabError
 from peercollab.results.checkpoint import Digests
 
-T = TypeVar("T")
-
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
 
 
-class _Returning:
-    """An actor that Ray makes again after its death, and that then knows nothing of the run."""
-
-    def __init__(self, called: str) -> None:
-        self.called = called
-        self.is_new_again = ray.get_runtime_context().was_current_actor_reconstructed
-
-    def require_memory(self) -> None:
-        """Refuse to act before `restore` has said how the run stands.
-
-        Raises
-        ------
-        LostError
-            It was made again since.
-        """
-        if self.is_new_again:
-            raise LostError(f"{self.called} died between two calls, and was made again")
-
-
-def _remembering(*names: str) -> Callable[[type[T]], type[T]]:
-    """These methods of an actor's class, the calls of a run, ask for its memory first."""
-
-    def guarded(kind: type[T]) -> type[T]:
-        for name in names:
-            setattr(kind, name, _guarded(getattr(kind, name)))
-        return kind
-
-    return guarded
-
-
-def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Any, *arguments: Any) -> Any:
-        self.require_memory()
-        return method(self, *arguments)
-
-    return call
-
-
-@_remembering(
-    "train",
-    "rank",
-    "save_best",
-    "statistics",
-    "export",
-    "graft",
-    "settle",
-    "checkpoint",
-    "ingredient",
-    "soup",
-    "weights",
-)
-class PeerActor(_Returning, Peer):
+@in_its_term(CALLS_OF_A_TERM)
+class PeerActor(Returning, Peer):
     """A peer that takes the device Ray gave it."""
 
     def __init__(
         self, own: PeerSetup, shared: SharedSetup, histories: bytes, has_gpu: bool
     ) -> None:
-        _Returning.__init__(self, f"peer {own.number}")
+        Returning.__init__(self, f"peer {own.number}")
         # Ray shows an actor only its own GPUs, so the first is the right one; where GPUs are
         # promised by hand on a machine without any, the peer falls back to the CPU.
         device = local_device("auto" if has_gpu else "cpu", 0)
         Peer.__init__(self, own, shared, ray.get(cloudpickle.loads(histories)), device)
 
-    def restore(self, folder: Path) -> None:
-        super().restore(folder)
-        self.is_new_again = False
+    def restore_for(self, term: int, folder: Path) -> int:
+        """Begin a term of the run with `restore`."""
+        round = self.restore(folder)
+        self.term = term
+        return round
 
 
-@_remembering("run_round", "checkpoint", "finish")
-class CoordinatorActor(_Returning, Coordinator):
+@in_its_term(("run_round", "checkpoint", "finish"))
+class CoordinatorActor(Returning, Coordinator):
     """A coordinator whose peers are actors."""
 
     def __init__(self, handles: bytes, shared: SharedSetup) -> None:
-        _Returning.__init__(self, "the coordinator")
-        Coordinator.__init__(
-            self, RayPeers(cloudpickle.loads(handles)), shared.transplant, shared.training
-        )
+        Returning.__init__(self, "the coordinator")
+        self._ray_peers = RayPeers(cloudpickle.loads(handles))
+        if self.term is None:
+            # Whom it can ask it will be told with `restore_for`.
+            self._ray_peers.present = ()
+        Coordinator.__init__(self, self._ray_peers, shared.transplant, shared.training)
 
-    def restore(self, folder: Path, best: Best | None) -> None:
-        super().restore(folder, best)
-        self.is_new_again = False
+    def restore_for(
+        self, term: int, folder: Path, best: Best | None, present: Sequence[int]
+    ) -> None:
+        """Begin a term of the run with `restore`."""
+        self._ray_peers.term = term
+        self.restore(folder, best, present)
+        self.term = term
 
 
 class RayExecutor:
@@ -149,6 +105,8 @@ class RayExecutor:
         self._options = options
         self._group: PlacementGroup | None = None
         self._actors: list[ActorHandle] = []
+        self._away: set[int] = set()
+        self._term = 0
         self._owns_ray = connect(options)
         try:
             self._start(options, peers, shared, histories)
@@ -211,11 +169,29 @@ class RayExecutor:
         )
         return str(numbers)
 
+    @property
+    def away(self) -> list[int]:
+        return sorted(self._away)
+
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
-        answer = self._coordinator.run_round.remote(round)
+        patience = self._options.peer_timeout
+        vigil = Vigil({place: self._peers[place] for place in self._present})
+        answer = self._coordinator.run_round.remote(round, term=self._term)
+        ended: list[int] = []
         while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:
-            self._look(watch)
-        (record,) = get([answer], f"round {round}", names=self._names)
+            watch(vigil.look(SECONDS_BETWEEN_LOOKS))
+            if not ended and (ended := vigil.still(patience)):
+                for place in ended:
+                    ray.kill(self._peers[place], no_restart=False)
+        try:
+            (record,) = get([answer], f"round {round}", names=self._names)
+        except LostError as error:
+            if not ended:
+                raise
+            raise LostError(
+                f"{peers_in_words(ended)} made no progress for {patience:g} s (--peer-timeout), "
+                "and was ended"
+            ) from error
         return record
 
     def read(self, path: Path) -> list[str | None]:
@@ -223,22 +199,23 @@ class RayExecutor:
         return get(answers, "the look into the run's folder", SECONDS_TO_START, self._names)
 
     def checkpoint(self, folder: Path) -> Digests:
-        asked = self._coordinator.checkpoint.remote(folder)
+        asked = self._coordinator.checkpoint.remote(folder, term=self._term)
         (files,) = get([asked], f"the checkpoint {folder}", None, self._names)
         return dict(files)
 
     def restore(self, folder: Path, best: Best | None) -> None:
-        asked = self._coordinator.restore.remote(folder, best)
+        self._term += 1
+        asked = self._coordinator.restore_for.remote(self._term, folder, best, self._present)
         get([asked], f"the return to checkpoint {folder}", None, self._names)
 
     def finish(self) -> Soup | None:
-        (soup,) = get(
-            [self._coordinator.finish.remote()], "the end of the rounds", None, self._names
-        )
+        asked = self._coordinator.finish.remote(term=self._term)
+        (soup,) = get([asked], "the end of the rounds", None, self._names)
         return soup
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
-        (ranks,) = get([self._peers[0].rank_selected.remote(hold_out)], f"ranking of {hold_out}")
+        asked = self._peers[self._present[0]].rank_selected.remote(hold_out)
+        (ranks,) = get([asked], f"ranking of {hold_out}", None, self._names)
         return np.array(ranks)
 
     def weights(self, peer: int) -> LayerArrays:
@@ -247,28 +224,38 @@ class RayExecutor:
 
     def await_return(self) -> None:
         deadline = time.monotonic() + self._options.rejoin_within
-        missing = {f"peer {i}": peer for i, peer in enumerate(self._peers, start=1)}
-        while missing and time.monotonic() < deadline:
-            asked = {
-                name: peer.progress.options(concurrency_group="control").remote()
-                for name, peer in missing.items()
-            }
-            answered, _ = ray.wait(
-                list(asked.values()), num_returns=len(asked), timeout=SECONDS_BETWEEN_LOOKS
-            )
-            for name, answer in asked.items():
-                with suppress(RayActorError, GetTimeoutError):
-                    if answer in answered:
-                        ray.get(answer, timeout=SECONDS_BETWEEN_LOOKS)
-                        del missing[name]
-            if missing:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-        if missing:
-            raise PeercollabError(
-                f"{', '.join(missing)} did not come back within --rejoin-within "
-                f"{self._options.rejoin_within:g} s"
-            )
+        missing = set(self._present)
+        while missing := missing - self._halted(missing):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        self._away |= missing
         self._await_coordinator(deadline)
+
+    def take_back(self) -> list[int]:
+        back = self._halted(self._away)
+        self._away -= back
+        return sorted(back)
+
+    @property
+    def _present(self) -> list[int]:
+        return [place for place in range(len(self._peers)) if place not in self._away]
+
+    def _halted(self, places: Iterable[int]) -> set[int]:
+        """Those of some peers that are there, and have given up what they were at."""
+        asked = {
+            self._peers[place].halt.options(concurrency_group="control").remote(): place
+            for place in places
+        }
+        if not asked:
+            return set()
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=SECONDS_BETWEEN_LOOKS)
+        halted = set()
+        for answer in answered:
+            with suppress(RayError):
+                ray.get(answer)
+                halted.add(asked[answer])
+        return halted
 
     def _await_coordinator(self, deadline: float) -> None:
         """It is made again when its peers are there, and then knows nothing yet."""
@@ -283,14 +270,6 @@ class RayExecutor:
                         f"{self._options.rejoin_within:g} s: {error}"
                     ) from error
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-
-    def _look(self, watch: Watch) -> None:
-        answers = [
-            peer.progress.options(concurrency_group="control").remote() for peer in self._peers
-        ]
-        # A peer that does not answer now will be named by the round itself.
-        with suppress(RayActorError, GetTimeoutError):
-            watch(ray.get(answers, timeout=SECONDS_BETWEEN_LOOKS))
 
     def _clean_up(self) -> None:
         for actor in self._actors:

@@ -20,15 +20,37 @@ from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select
 
-# Phases other than training take seconds; one that takes this long will not end.
+# Phases other than training and ranking take seconds; one that takes this long will not end.
 SECONDS_OF_A_PHASE = 300.0
+
+# Calls that go on from what was called before, and so belong to one term of the run.
+CALLS_OF_A_TERM = frozenset(
+    {
+        "train",
+        "rank",
+        "save_best",
+        "statistics",
+        "export",
+        "graft",
+        "settle",
+        "checkpoint",
+        "follow",
+        "ingredient",
+        "soup",
+    }
+)
 
 
 class RayPeers:
     """A `PeerGroup` over actor handles.
 
+    A peer that hangs in a phase that should take seconds is ended, to be made again by Ray.
+
     Attributes
     ----------
+    term
+        Counts how often the run was taken back to a checkpoint. Peers refuse calls of another
+        term: what a coordinator asked for before it died may come after the return.
     bytes_handled
         Bytes of all that was sent to the peers from here and all that was read of their answers.
     """
@@ -36,27 +58,32 @@ class RayPeers:
     def __init__(self, handles: Sequence[ActorHandle]) -> None:
         self._handles = handles
         self._names = names_of({f"peer {i}": handle for i, handle in enumerate(handles, 1)})
+        self.present: Sequence[int] = range(len(handles))
+        self.term = 0
         self.bytes_handled = 0
 
-    def layers(self) -> list[LayerMap]:
+    @property
+    def size(self) -> int:
+        return len(self._handles)
+
+    def layers(self) -> dict[int, LayerMap]:
         return self._ask_all("layers")
 
     def steps(self) -> int:
-        (steps,) = self._get([self._ask(0, "steps")], "steps")
-        return int(steps)
+        return int(self._ask_one(self.present[0], "steps"))
 
-    def train(self, round: int, stop: int) -> list[str | None]:
+    def train(self, round: int, stop: int) -> dict[int, str | None]:
         return self._ask_all("train", round, stop, seconds=None)
 
-    def rank(self, round: int) -> list[PeerReport]:
+    def rank(self, round: int) -> dict[int, PeerReport]:
         return self._ask_all("rank", round, seconds=None)
 
     def save_best(self, peer: int) -> None:
-        self._get([self._ask(peer, "save_best")], "save_best")
+        self._ask_one(peer, "save_best")
 
     def statistics(self, peers: Sequence[int], layers: Sequence[str]) -> list[LayerStatistics]:
         answers = [self._ask(peer, "statistics", layers) for peer in peers]
-        return self._get(answers, "statistics")
+        return self._get(peers, answers, "statistics")
 
     def transplant(self, plan: TransplantPlan) -> list[Graft]:
         # A peer does what it is asked in the order of asking. So every export is submitted
@@ -73,44 +100,74 @@ class RayPeers:
             )
             for part in map(plan.of, plan.receivers)
         ]
-        return self._get(grafts, "transplant")
+        return self._get(plan.receivers, grafts, "transplant")
 
     def settle(self) -> None:
         self._ask_all("settle")
 
     def checkpoint(self, folder: Path) -> Digests:
         files: Digests = {}
-        for own in self._ask_all("checkpoint", folder):
+        for own in self._ask_all("checkpoint", folder).values():
             files |= own
         return files
 
-    def restore(self, folder: Path) -> None:
-        self._ask_all("restore", folder)
+    def restore(self, folder: Path) -> dict[int, int]:
+        return self._ask_all("restore_for", self.term, folder)
+
+    def follow(self, peers: Sequence[int], folder: Path, leader: int) -> None:
+        answers = [self._ask(peer, "follow", folder, leader + 1) for peer in peers]
+        self._get(peers, answers, "follow")
 
     def soup(self, select: Select) -> Soup:
-        ingredients = [self._ask(peer, "ingredient") for peer in range(len(self._handles))]
-        answer = self._ask(0, "soup", select, *ingredients)
-        (soup,) = self._get([answer], "soup", seconds=None)
+        first = self.present[0]
+        ingredients = [self._ask(peer, "ingredient") for peer in self.present]
+        soup: Soup = self._ask_one(first, "soup", select, *ingredients, seconds=None)
         return soup
+
+    def _ask_one(
+        self, peer: int, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE
+    ) -> Any:
+        (answer,) = self._get([peer], [self._ask(peer, method, *arguments)], method, seconds)
+        return answer
 
     def _ask_all(
         self, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE
-    ) -> list[Any]:
-        answers = [self._ask(peer, method, *arguments) for peer in range(len(self._handles))]
-        return self._get(answers, method, seconds)
+    ) -> dict[int, Any]:
+        answers = [self._ask(peer, method, *arguments) for peer in self.present]
+        values = self._get(self.present, answers, method, seconds)
+        return dict(zip(self.present, values, strict=True))
 
     def _ask(self, peer: int, method: str, *arguments: Any) -> ObjectRef:
         # References are left out: pickled outside a call, they would keep their objects alive.
         sent = [value for value in arguments if not isinstance(value, ObjectRef)]
         self.bytes_handled += len(cloudpickle.dumps(sent))
-        return getattr(self._handles[peer], method).remote(*arguments)
+        call = getattr(self._handles[peer], method)
+        if method in CALLS_OF_A_TERM:
+            return call.remote(*arguments, term=self.term)
+        return call.remote(*arguments)
 
     def _get(
-        self, answers: list[ObjectRef], phase: str, seconds: float | None = SECONDS_OF_A_PHASE
+        self,
+        peers: Sequence[int],
+        answers: list[ObjectRef],
+        phase: str,
+        seconds: float | None = SECONDS_OF_A_PHASE,
     ) -> list[Any]:
-        values = get(answers, f"the peers' {phase}", seconds, self._names)
+        try:
+            values = get(answers, f"the peers' {phase}", seconds, self._names)
+        except LostError as error:
+            if isinstance(error.__cause__, GetTimeoutError):
+                self._end_silent(peers, answers)
+            raise
         self.bytes_handled += sum(len(cloudpickle.dumps(value)) for value in values)
         return values
+
+    def _end_silent(self, peers: Sequence[int], answers: list[ObjectRef]) -> None:
+        """End peers that hang: whatever they are asked next would wait behind what they hang in."""
+        _, silent = ray.wait(answers, num_returns=len(answers), timeout=0)
+        for peer, answer in zip(peers, answers, strict=True):
+            if answer in silent:
+                ray.kill(self._handles[peer], no_restart=False)
 
 
 def names_of(actors: Mapping[str, ActorHandle]) -> dict[str, str]:

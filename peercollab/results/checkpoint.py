@@ -59,6 +59,10 @@ class Checkpoints:
         """Where the checkpoint after a round lies, whether it is there or not."""
         return self.folder / f"round-{round}"
 
+    def before(self, round: int) -> Path:
+        """Where the last checkpoint before that after a round lies."""
+        return self.of(max(other for other in self.rounds() if other < round))
+
     def begin(self, round: int) -> Path:
         """An empty folder for a checkpoint, which is none before it is completed.
 
@@ -142,6 +146,16 @@ class Checkpoints:
         return files
 
 
+def peer_tree(number: int) -> str:
+    """The name of a peer's tree in a checkpoint; peers are numbered from 1."""
+    return f"peer-{number}"
+
+
+def tree_files(name: str) -> tuple[str, str]:
+    """The two files of a tree: its tensors, and all else."""
+    return f"{name}.safetensors", f"{name}.json"
+
+
 def save_tree(tree: Any, folder: Path, name: str) -> Digests:
     """Write a tree of dicts, lists, plain values and tensors as ``NAME.safetensors`` and ``.json``.
 
@@ -151,10 +165,11 @@ def save_tree(tree: Any, folder: Path, name: str) -> Digests:
         It could not be written.
     """
     shape, tensors = flatten(tree)
+    tensors_file, shape_file = tree_files(name)
     with _told(folder):
-        save_tensors(tensors, folder / f"{name}.safetensors")
-        write_whole(folder / f"{name}.json", json.dumps(shape))
-        return digests(folder, (f"{name}.safetensors", f"{name}.json"))
+        save_tensors(tensors, folder / tensors_file)
+        write_whole(folder / shape_file, json.dumps(shape))
+        return digests(folder, (tensors_file, shape_file))
 
 
 def read_tree(folder: Path, name: str) -> Any:
@@ -165,7 +180,8 @@ def read_tree(folder: Path, name: str) -> Any:
     PeercollabError
         A file is missing or damaged.
     """
-    return load_tree(folder / f"{name}.json", folder / f"{name}.safetensors")
+    tensors_file, shape_file = tree_files(name)
+    return load_tree(folder / shape_file, folder / tensors_file)
 
 
 def carry_over(names: Mapping[str, str], source: Path, target: Path) -> Digests:

@@ -10,7 +10,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from peercollab.data.sequences import IdArray, Int32Array, Int64Array
 from peercollab.data.split import HoldOut
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import WEIGHTS
-from peercollab.results.checkpoint import Checkpoints, Digests, carry_over, digests, write_whole
+from peercollab.results.checkpoint import (
+    Checkpoints,
+    Digests,
+    carry_over,
+    digests,
+    peer_tree,
+    tree_files,
+    write_whole,
+)
 from peercollab.training.metrics import MISS
 
 CONFIG = "config.json"
@@ -114,6 +122,10 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
+    def write_rounds(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``rounds.jsonl`` anew."""
+        write_whole(self.path / ROUNDS, "".join(json.dumps(record) + "\n" for record in records))
+
     def rounds(self) -> list[dict[str, Any]]:
         """The records of ``rounds.jsonl``, up to the first line that is not whole."""
         path = self.path / ROUNDS
@@ -130,9 +142,17 @@ class RunFolder:
         path = self.path / METRICS
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
-    def checkpoint(self, round: int, metrics: Mapping[str, Any], peers: Digests) -> None:
-        """Add to the files of the peers what else is needed to go on, and make all of it valid."""
+    def checkpoint(
+        self, round: int, metrics: Mapping[str, Any], peers: Digests, away: Sequence[int]
+    ) -> None:
+        """Add to the files of the peers what else is needed to go on, and make all of it valid.
+
+        Of peers that are away, counted from 1, the files of the checkpoint before are taken over.
+        """
         target = self.checkpoints.of(round)
+        for number in away:
+            names = {name: name for name in tree_files(peer_tree(number))}
+            peers = peers | carry_over(names, self.checkpoints.before(round), target)
         write_whole(target / RUN_STATE, json.dumps({"metrics": metrics}) + "\n")
         files = peers | digests(target, [RUN_STATE])
         if (self.best / WEIGHTS).exists():
@@ -154,8 +174,7 @@ class RunFolder:
                 f"{self.path / ROUNDS} has {len(records)} whole records, and the checkpoint was "
                 f"made after {round} rounds: the folder is damaged; train anew"
             )
-        lines = [json.dumps(record) + "\n" for record in records[:round]]
-        write_whole(self.path / ROUNDS, "".join(lines))
+        self.write_rounds(records[:round])
         if (source / BEST_SO_FAR).exists():
             carry_over({BEST_SO_FAR: f"{WEIGHTS}.unfinished"}, source, self.best)
             (self.best / f"{WEIGHTS}.unfinished").replace(self.best / WEIGHTS)

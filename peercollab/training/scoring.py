@@ -3,7 +3,7 @@
 The scores ``[users, items]`` never exist as a whole, and nothing is sampled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +22,9 @@ from peercollab.training.metrics import MISS
 # once: on a CPU few enough that they stay in its cache.
 _MOST_ROWS_AT_ONCE = {"cpu": 256, "cuda": 4096}
 _ROWS_OF_A_PASS = {"cpu": 64}
+
+
+OnRows = Callable[[int, int], None]
 
 
 class Scorer(Protocol):
@@ -58,13 +61,29 @@ class ModelScorer:
 
 @torch.inference_mode()
 def rank_targets(
-    scorer: Scorer, items: Int32Array, queries: Queries, *, keep_seen: bool
+    scorer: Scorer,
+    items: Int32Array,
+    queries: Queries,
+    *,
+    keep_seen: bool,
+    on_rows: OnRows | None = None,
 ) -> Int32Array:
     """The rank of each query's target among all items.
 
     The rank is 1 + the number of items that score higher + the number of equal-scoring items
     with a smaller number. Unless `keep_seen`, the items of the user's history are left out; a
     target among them is not ranked, and gets `MISS`.
+
+    Parameters
+    ----------
+    scorer
+        The model.
+    items, queries
+        All interactions, and what is asked of whose.
+    keep_seen
+        Whether seen items are ranked, too.
+    on_rows
+        Called now and then with the queries done, and the queries in all.
 
     Returns
     -------
@@ -78,6 +97,7 @@ def rank_targets(
     ranks_U = np.empty(len(queries), dtype=np.int32)
     n_items = len(scorer.item_table()[0])
     flags_BV: Tensor | None = None
+    n_done = 0
     for rows, scores_BV in _score_chunks(scorer, items, queries.spans, keep_seen):
         target_B1 = torch.from_numpy(queries.targets[rows].astype(np.int64))[:, None]
         target_B1 = target_B1.to(scores_BV.device)
@@ -93,6 +113,9 @@ def rank_targets(
         is_earlier_TV = torch.arange(n_items, device=target_B1.device) < target_B1[tied_T]
         rank_B[tied_T] += (flags_BV[tied_T] * is_earlier_TV).sum(dim=1)
         ranks_U[rows] = rank_B.where(is_ranked_B, MISS).cpu().numpy()
+        n_done += len(rows)
+        if on_rows is not None:
+            on_rows(n_done, len(queries))
     return ranks_U
 
 

@@ -28,7 +28,7 @@ from peercollab.training.optimizer import Adam
 from peercollab.training.options import TrainingOptions
 from peercollab.training.precision import choose
 from peercollab.training.schedule import scheduled_learning_rate
-from peercollab.training.scoring import ModelScorer, rank_targets
+from peercollab.training.scoring import ModelScorer, OnRows, rank_targets
 from peercollab.training.streams import SHARED_STREAM, TorchStream, stream_seed
 
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
@@ -253,9 +253,12 @@ class Trainer:
         running.loss_sum += loss.detach() * len(now.targets_N)
         running.positions += len(now.targets_N)
 
-    def rank(self, hold_out: HoldOut) -> Int32Array:
-        """int32 ``[users]``: the rank of every user's held-out item under the present weights."""
-        return self._rank(self.ranked.eval(), hold_out)
+    def rank(self, hold_out: HoldOut, on_rows: OnRows | None = None) -> Int32Array:
+        """int32 ``[users]``: the rank of every user's held-out item under the present weights.
+
+        `on_rows` is called as in `rank_targets`.
+        """
+        return self._rank(self.ranked.eval(), hold_out, on_rows)
 
     def rank_weights(self, weights: Mapping[str, Tensor], hold_out: HoldOut) -> Int32Array:
         """The same under other weights of the same model; the trainer's own stay as they are."""
@@ -263,16 +266,21 @@ class Trainer:
         model.load_state_dict(weights)
         return self._rank(model.eval(), hold_out)
 
-    def rank_saved(self, folder: Path, hold_out: HoldOut) -> Int32Array:
+    def rank_saved(
+        self, folder: Path, hold_out: HoldOut, on_rows: OnRows | None = None
+    ) -> Int32Array:
         """The same under a saved model; the trainer's own weights stay as they are."""
-        return self._rank(load_model(folder, self.device), hold_out)
+        return self._rank(load_model(folder, self.device), hold_out, on_rows)
 
-    def _rank(self, model: SequenceModel, hold_out: HoldOut) -> Int32Array:
+    def _rank(
+        self, model: SequenceModel, hold_out: HoldOut, on_rows: OnRows | None = None
+    ) -> Int32Array:
         return rank_targets(
             ModelScorer(model, self.device),
             self.histories.items,
             queries(self.histories, hold_out),
             keep_seen=self.options.keep_seen,
+            on_rows=on_rows,
         )
 
     def _set_learning_rate(self, step: int) -> None:

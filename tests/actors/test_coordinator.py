@@ -38,34 +38,38 @@ class ScriptedPeers:
         self.asked: list[object] = []
         self.plans: list[TransplantPlan] = []
         self.bytes_handled = 1000
+        self.size = len(maps)
+        self.present: Sequence[int] = range(self.size)
+        self.last_rounds: dict[int, int] = {}
 
-    def layers(self) -> list[LayerMap]:
-        return list(self.maps)
+    def layers(self) -> dict[int, LayerMap]:
+        return {peer: self.maps[peer] for peer in self.present}
 
     def steps(self) -> int:
         return STEPS
 
-    def train(self, round: int, stop: int) -> list[str | None]:
+    def train(self, round: int, stop: int) -> dict[int, str | None]:
         self.asked.append(("train", stop))
         self.bytes_handled += 7
         ill = self.troubles.get(round, set())
-        return ["lost" if peer in ill else None for peer in range(len(self.maps))]
+        return {peer: "lost" if peer in ill else None for peer in self.present}
 
-    def rank(self, round: int) -> list[PeerReport]:
+    def rank(self, round: int) -> dict[int, PeerReport]:
         self.asked.append("rank")
         ill = self.troubles.get(round, set()) | self.unrankable.get(round, set())
-        return [
-            PeerReport(
-                number,
+        return {
+            peer: PeerReport(
+                peer + 1,
                 1.0,
                 1e-3,
                 10,
                 None if value is None else {"ndcg@10": value},
                 {},
-                "lost" if number - 1 in ill else None,
+                "lost" if peer in ill else None,
             )
-            for number, value in enumerate(self.script[round - 1], start=1)
-        ]
+            for peer, value in enumerate(self.script[round - 1])
+            if peer in self.present
+        }
 
     def save_best(self, peer: int) -> None:
         self.asked.append(("save", peer))
@@ -87,8 +91,12 @@ class ScriptedPeers:
         self.asked.append(("checkpoint", folder))
         return {}
 
-    def restore(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> dict[int, int]:
         self.asked.append(("restore", folder))
+        return {peer: self.last_rounds.get(peer, 1) for peer in self.present}
+
+    def follow(self, peers: Sequence[int], folder: Path, leader: int) -> None:
+        self.asked.append(("follow", tuple(peers), leader))
 
     def soup(self, select: Select) -> Soup:
         self.asked.append(("soup", select))
@@ -281,9 +289,9 @@ def test_a_record_tells_means_over_the_exchanges_in_which_a_receiver_mixed() -> 
 
 def test_a_peer_lost_on_the_way_has_its_step_and_the_others_their_own_means() -> None:
     class Losing(ScriptedPeers):
-        def train(self, round: int, stop: int) -> list[str | None]:
+        def train(self, round: int, stop: int) -> dict[int, str | None]:
             super().train(round, stop)
-            return [None, "lost" if stop > 4 else None, None]
+            return {0: None, 1: "lost" if stop > 4 else None, 2: None}
 
     peers = Losing([[0.1, None, 0.2]], [LAYERS] * 3)
     record = lead(peers, rule="average", exchange_every=4).run_round(1).as_json()

@@ -15,7 +15,9 @@ from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.group import LocalPeers
 from peercollab.actors.messages import LayerArrays, PeerReport, PeerSetup, SharedSetup
 from peercollab.actors.peer import Peer
+from peercollab.actors.ray_peers import CALLS_OF_A_TERM, RayPeers
 from peercollab.actors.record import RoundRecord
+from peercollab.actors.returning import Returning, in_its_term
 from peercollab.data.sequences import Histories
 from peercollab.errors import DivergedError
 from peercollab.transplant.options import RULES, TransplantOptions, options_of
@@ -66,16 +68,17 @@ def same(one: Weights, other: Weights) -> bool:
     )
 
 
-class Chameleon(Peer):
+@in_its_term(CALLS_OF_A_TERM - {"train"})
+class Chameleon(Returning, Peer):
     """An actor that becomes one peer after another, and is slower the smaller its number."""
 
     def __init__(self) -> None:
-        pass
+        Returning.__init__(self, "a chameleon")
 
     def become(self, own: PeerSetup, shared: SharedSetup, histories: Histories) -> None:
-        super().__init__(own, shared, histories, CPU)
+        Peer.__init__(self, own, shared, histories, CPU)
 
-    def train(self, round: int, stop: int) -> str | None:
+    def train(self, round: int, stop: int, term: int = 0) -> str | None:
         answer = super().train(round, stop)
         time.sleep(0.004 * (8 - self.number))
         return answer
@@ -102,8 +105,6 @@ def test_actors_and_local_peers_come_to_the_same_bytes(
 ) -> None:
     import ray
 
-    from peercollab.actors.ray_peers import RayPeers
-
     shared = make_shared(TransplantOptions(rule=rule), epochs=ROUNDS)
     own = setups(n_peers)
     records, weights = outcome(shared, histories, own)
@@ -120,11 +121,11 @@ def test_actors_and_local_peers_come_to_the_same_bytes(
 class Backwards(LocalPeers):
     """Peers that work in the opposite order."""
 
-    def train(self, round: int, stop: int) -> list[str | None]:
-        return [peer.train(round, stop) for peer in reversed(self.peers)][::-1]
+    def train(self, round: int, stop: int) -> dict[int, str | None]:
+        return {p: self.peers[p].train(round, stop) for p in reversed(self.present)}
 
-    def rank(self, round: int) -> list[PeerReport]:
-        return [peer.rank(round) for peer in reversed(self.peers)][::-1]
+    def rank(self, round: int) -> dict[int, PeerReport]:
+        return {p: self.peers[p].rank(round) for p in reversed(self.present)}
 
 
 @pytest.mark.parametrize("rule", NAMES)

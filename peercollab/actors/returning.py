@@ -1,0 +1,59 @@
+"""What every actor of a run is: it returns after its death, and then knows nothing of the run."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import ray
+
+from peercollab.errors import LostError
+
+T = TypeVar("T")
+
+
+class Returning:
+    """An actor that Ray makes again after its death, and that then knows nothing of the run.
+
+    Attributes
+    ----------
+    term
+        How often the run has been taken back to a checkpoint, so far as it knows; None until it
+        is told how the run stands, if it was made again.
+    """
+
+    def __init__(self, called: str) -> None:
+        self.called = called
+        is_new_again = ray.get_runtime_context().was_current_actor_reconstructed
+        self.term: int | None = None if is_new_again else 0
+
+    def require(self, term: int) -> None:
+        """Refuse a call that goes on from what this actor does not know, or no longer.
+
+        Raises
+        ------
+        LostError
+            It was made again since, or the call comes from before the run was taken back.
+        """
+        if self.term is None:
+            raise LostError(f"{self.called} died between two calls, and was made again")
+        if term != self.term:
+            raise LostError(f"{self.called} was asked for something before the run was taken back")
+
+
+def in_its_term(names: Iterable[str]) -> Callable[[type[T]], type[T]]:
+    """Have these methods of an actor's class take the term that the call belongs to."""
+
+    def guarded(kind: type[T]) -> type[T]:
+        for name in names:
+            setattr(kind, name, _guarded(getattr(kind, name)))
+        return kind
+
+    return guarded
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    # Ray checks calls by the method's signature, so this one must not pass for the other's.
+    def call(self: Any, *arguments: Any, term: int) -> Any:
+        self.require(term)
+        return method(self, *arguments)
+
+    return call
