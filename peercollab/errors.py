@@ -14,3 +14,7 @@ class DivergedError(PeercollabError):
 
 class LostError(PeercollabError):
     """A peer or the coordinator died, or does not answer: what it did since is to be done again."""
+
+
+class FaultError(LostError):
+    """A peer or the coordinator raised an error that nobody foresaw; it may pass, or not."""

@@ -15,7 +15,7 @@ from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
 from peercollab.data.sequences import SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
-from peercollab.errors import LostError, PeercollabError
+from peercollab.errors import FaultError, LostError, PeercollabError
 from peercollab.machine import environment
 from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
@@ -153,6 +153,8 @@ class Rounds:
             Too few come back in time, or they are lost again and again.
         """
         while True:
+            if isinstance(lost, FaultError) and str(lost) in self._interruptions:
+                raise PeercollabError(f"{lost}: it did so twice in the same round") from lost
             self._interruptions.append(str(lost))
             self._losses_of_a_round += 1
             if self._losses_of_a_round > MOST_LOSSES_OF_A_ROUND:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from peercollab.errors import LostError
+from peercollab.errors import FaultError, LostError, PeercollabError
 
 T = TypeVar("T")
 
@@ -40,7 +40,10 @@ class Returning:
 
 
 def in_its_term(names: Iterable[str]) -> Callable[[type[T]], type[T]]:
-    """Have these methods of an actor's class take the term that the call belongs to."""
+    """Have these methods of an actor's class take the term that the call belongs to.
+
+    What they raise that is no error of ours is told with the actor's name.
+    """
 
     def guarded(kind: type[T]) -> type[T]:
         for name in names:
@@ -54,6 +57,12 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     # Ray checks calls by the method's signature, so this one must not pass for the other's.
     def call(self: Any, *arguments: Any, term: int) -> Any:
         self.require(term)
-        return method(self, *arguments)
+        try:
+            return method(self, *arguments)
+        except PeercollabError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise FaultError(f"{self.called} failed in {method.__name__}: {what}") from error
 
     return call

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from peercollab.actors.coordinator import Coordinator
+from peercollab.actors.coordinator import AWAY, Coordinator
 from peercollab.actors.messages import Best, Graft, PeerReport, Soup
 from peercollab.errors import DivergedError, PeercollabError
 from peercollab.results.checkpoint import Digests
@@ -205,6 +205,47 @@ def test_a_peer_that_cannot_be_ranked_does_not_exchange_either() -> None:
     (plan,) = peers.plans
     assert plan.peers == (0, 2)
     assert record.as_json()["failures"] == [{"peer": 2, "step": STEPS, "reason": "lost"}]
+
+
+def test_peers_that_are_away_are_asked_nothing_and_the_others_make_a_smaller_ring() -> None:
+    peers = ScriptedPeers([[0.1, 0.9, 0.2, 0.3]], [LAYERS] * 4)
+    coordinator = lead(peers, rule="average", donors="ring")
+    coordinator.restore(Path("checkpoint"), Best(2, 1, 0.25), present=[0, 2, 3])
+    record = coordinator.run_round(1)
+    (plan,) = peers.plans
+    assert [(t.receiver, t.donor) for t in plan.transfers] == [(0, 3), (2, 0), (3, 2)]
+    told = record.as_json()
+    assert told["failures"] == [{"peer": 2, "step": 0, "reason": AWAY}]
+    assert [report["peer"] for report in told["peers"]] == [1, 2, 3, 4]
+    assert told["peers"][1]["validation"] is None
+    assert told["best"] == {"peer": 4, "round": 1, "ndcg@10": 0.3}
+    coordinator.restore(Path("checkpoint"), None, present=[0, 1, 2, 3])
+    assert coordinator.run_round(1).best == Best(2, 1, 0.9)
+
+
+def test_a_run_goes_on_while_one_peer_that_is_there_is_well() -> None:
+    peers = ScriptedPeers([[0.1, 0.2, 0.3]], [LAYERS] * 3, {1: {0}})
+    coordinator = lead(peers)
+    coordinator.restore(Path("checkpoint"), None, present=[0, 1])
+    assert set(coordinator.run_round(1).troubles) == {0, 2}
+    coordinator.restore(Path("checkpoint"), None, present=[0])
+    with pytest.raises(DivergedError, match="lost"):
+        coordinator.run_round(1)
+
+
+@pytest.mark.parametrize(("rule", "follows"), [("diloco", True), ("average", False)])
+def test_who_was_away_follows_the_others_under_a_rule_that_remembers(
+    rule: str, follows: bool
+) -> None:
+    peers = ScriptedPeers([[0.1, 0.2, 0.3]], [LAYERS] * 3)
+    coordinator = lead(peers, rule=rule)
+    peers.last_rounds = {0: 3, 1: 5, 2: 5}
+    coordinator.restore(Path("checkpoint"), None, present=[0, 1, 2])
+    assert (("follow", (0,), 1) in peers.asked) == follows
+    peers.last_rounds = dict.fromkeys(range(3), 5)
+    peers.asked.clear()
+    coordinator.restore(Path("checkpoint"), None, present=[0, 1, 2])
+    assert not any("follow" in asked for asked in peers.asked if isinstance(asked, tuple))
 
 
 def test_a_run_ends_when_no_peer_is_left() -> None:

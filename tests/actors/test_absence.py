@@ -1,0 +1,240 @@
+"""Peers that are away, hang or are told to stop, and coordinators that are gone.
+
+./scripts/test tests/actors/test_absence.py
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from peercollab.actors.coordinator import AWAY, Coordinator
+from peercollab.actors.group import LocalPeers
+from peercollab.actors.messages import PeerSetup, SharedSetup
+from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.peer import Peer
+from peercollab.data.sequences import Histories
+from peercollab.errors import LostError, PeercollabError
+from peercollab.run import train
+from peercollab.transplant.options import TransplantOptions
+from tests.actors.test_recovery import killing as killing
+from tests.actors.test_recovery import log as log
+from tests.actors.test_recovery import options, processes_of
+from tests.test_resume import outcome
+
+CPU = torch.device("cpu")
+MakeShared = Callable[..., SharedSetup]
+
+
+def three(shared: SharedSetup, histories: Histories) -> LocalPeers:
+    return LocalPeers([Peer(PeerSetup(n, n, 1e-3 * n), shared, histories, CPU) for n in (1, 2, 3)])
+
+
+def weights_of(peer: Peer) -> dict[str, np.ndarray]:
+    return {name: np.array(array) for name, array in peer.weights().items()}
+
+
+@pytest.mark.parametrize("rule", ["diloco", "average"])
+def test_a_peer_that_was_away_goes_on_with_the_others(
+    rule: str, make_shared: MakeShared, histories: Histories, tmp_path: Path
+) -> None:
+    shared = make_shared(TransplantOptions(rule=rule), epochs=4)
+    peers = three(shared, histories)
+    coordinator = Coordinator(peers, shared.transplant, shared.training)
+    coordinator.run_round(1)
+    coordinator.checkpoint(tmp_path)
+    coordinator.restore(tmp_path, None, present=[0, 2])
+    before = weights_of(peers.peers[1])
+    coordinator.run_round(2)
+    assert all((before[n] == own).all() for n, own in weights_of(peers.peers[1]).items())
+    coordinator.checkpoint(tmp_path)  # The files of the second peer are still those of round 1.
+    coordinator.restore(tmp_path, None, present=[0, 1, 2])
+    coordinator.run_round(3)
+    one, two, three_ = map(weights_of, peers.peers)
+    are_equal = all((one[n] == two[n]).all() and (one[n] == three_[n]).all() for n in one)
+    # Under diloco all peers hold the same weights at the end of every round, or it has failed.
+    assert are_equal == (rule == "diloco")
+
+
+def test_a_halted_peer_gives_its_work_up_until_it_is_restored(
+    make_shared: MakeShared, histories: Histories, tmp_path: Path
+) -> None:
+    shared = make_shared(TransplantOptions())
+    peer = Peer(PeerSetup(1, 1, 1e-3), shared, histories, CPU)
+    peer.settle()
+    peer.checkpoint(tmp_path)
+    peer.halt()
+    with pytest.raises(LostError, match="peer 1 gave its work up"):
+        peer.train(1, peer.steps())
+    assert peer.restore(tmp_path) == 0
+    assert peer.train(1, peer.steps()) is None
+    assert peer.progress().step == peer.steps()
+
+
+def test_ranking_tells_how_far_it_is(make_shared: MakeShared, histories: Histories) -> None:
+    shared = make_shared(TransplantOptions())
+    peer = Peer(PeerSetup(1, 1, 1e-3), shared, histories, CPU)
+    peer.train(1, peer.steps())
+    told = []
+    peer._on_progress = lambda: told.append(peer.progress())
+    peer.rank(1)
+    users = [(of.step, of.steps) for of in told if of.phase == "rank"][1:]
+    assert users[-1][0] == users[-1][1] > 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_actor_refuses_calls_of_another_term(
+    make_shared: MakeShared, histories: Histories, tmp_path: Path
+) -> None:
+    import ray
+    from ray import cloudpickle
+
+    from peercollab.actors.ray_executor import PeerActor
+
+    where = cloudpickle.dumps(histories_at := ray.put(histories))
+    assert histories_at is not None
+    shared = make_shared(TransplantOptions())
+    actor = ray.remote(concurrency_groups={"control": 1})(PeerActor)
+    peer = actor.options(num_cpus=0.5).remote(PeerSetup(1, 1, 1e-3), shared, where, False)
+    try:
+        ray.get([peer.settle.remote(term=0), peer.checkpoint.remote(tmp_path, term=0)])
+        assert ray.get(peer.restore_for.remote(1, tmp_path)) == 0
+        with pytest.raises(LostError, match="before the run was taken back"):
+            ray.get(peer.train.remote(1, 1, term=0))
+        assert ray.get(peer.train.remote(1, 1, term=1)) is None
+    finally:
+        ray.kill(peer)
+
+
+def test_options_that_cannot_be() -> None:
+    with pytest.raises(PeercollabError, match=r"--min-peers is 3: give 1 up to --peers"):
+        ExecutionOptions(peers=2, min_peers=3)
+    with pytest.raises(PeercollabError, match=r"--peer-timeout is 0: give seconds"):
+        ExecutionOptions(peer_timeout=0)
+    assert [ExecutionOptions(peers=n).least_peers for n in (1, 2, 5)] == [1, 2, 2]
+    assert ExecutionOptions(peers=5, min_peers=4).least_peers == 4
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_while_a_peer_is_away_the_others_go_on_and_it_joins_them_again(
+    log: Path, tmp_path: Path, killing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killer = killing(["PeerActor"])
+    result = train(options(tmp_path / "run", log, 20, peers=3, rejoin_within=0.0))
+    assert killer.killed == ["PeerActor"]
+    assert [record["round"] for record in result.rounds] == list(range(1, 21))
+    away = [record["failures"] for record in result.rounds if record["failures"]]
+    assert 1 <= len(away) < 18
+    assert all(f["reason"] == AWAY and f["step"] == 0 for failures in away for f in failures)
+    told = [event for record in result.rounds for event in record["interruptions"]]
+    assert "died" in told[0] or "made again" in told[0]
+    assert "did not come back within --rejoin-within 0 s: the others go on without" in told[1]
+    assert told[-1].endswith("came back")
+    # In the last round all are there again.
+    assert all(report["validation"] for report in result.rounds[-1]["peers"])
+    assert 0 < result.metrics["test"]["ndcg@10"] <= 1
+    said = capsys.readouterr().out
+    assert all(event in said for event in told)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_with_too_few_peers_the_run_stops_and_can_be_resumed(
+    log: Path, tmp_path: Path, killing: Any
+) -> None:
+    killing(["PeerActor"])
+    wanted = options(tmp_path / "run", log, 20, peers=3, rejoin_within=0.0, min_peers=3)
+    with pytest.raises(PeercollabError, match=r"which leaves 2, fewer than --min-peers 3"):
+        train(wanted)
+    whole = train(options(tmp_path / "whole", log, 20, peers=3))
+    resumed = train(replace(wanted, out=None, resume=tmp_path / "run"))
+    assert outcome(resumed.folder) == outcome(whole.folder)
+
+
+@pytest.fixture
+def stopping() -> Iterator[Callable[[], None]]:
+    """Stops the process of a peer, as one hangs in a driver or in a lost file system."""
+    stopped: list[int] = []
+
+    def stop() -> None:
+        deadline = time.monotonic() + 60
+        while not stopped and time.monotonic() < deadline:
+            for process in processes_of("PeerActor.train")[:1]:
+                os.kill(process.pid, signal.SIGSTOP)
+                stopped.append(process.pid)
+            time.sleep(0.01)
+
+    yield lambda: threading.Thread(target=stop, daemon=True).start()
+    assert stopped, "no peer was at work"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_peer_that_hangs_is_ended_and_comes_back(
+    log: Path, tmp_path: Path, stopping: Callable[[], None]
+) -> None:
+    whole = train(options(tmp_path / "whole", log, 4))
+    stopping()
+    result = train(options(tmp_path / "run", log, 4, peer_timeout=4.0))
+    told = [event for record in result.rounds for event in record["interruptions"]]
+    assert "made no progress for 4 s (--peer-timeout), and was ended" in told[0]
+    assert outcome(result.folder) == outcome(whole.folder)
+
+
+@pytest.fixture
+def stumbling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Has the second peer raise in its second round, so many times."""
+    from peercollab.actors import ray_executor
+    from peercollab.training.trainer import Epoch
+
+    left = tmp_path / "left"
+
+    class Stumbling(ray_executor.PeerActor):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.train_to = self.trainer.train_to
+            self.trainer.train_to = self.stumble  # type: ignore[assignment, method-assign]
+
+        def stumble(self, *arguments: Any) -> Epoch:
+            if self.number == 2 and self._round == 2 and (times := int(left.read_text())):
+                left.write_text(str(times - 1))
+                raise RuntimeError("out of luck")
+            return self.train_to(*arguments)
+
+    def times(number: int) -> None:
+        left.write_text(str(number))
+        monkeypatch.setattr(ray_executor, "PeerActor", Stumbling)
+
+    return times
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_round_in_which_a_peer_raised_is_done_again(
+    log: Path, tmp_path: Path, stumbling: Callable[[int], None]
+) -> None:
+    whole = train(options(tmp_path / "whole", log))
+    stumbling(1)
+    result = train(options(tmp_path / "run", log))
+    told = [event for record in result.rounds for event in record["interruptions"]]
+    assert told == ["peer 2 failed in train: RuntimeError: out of luck"]
+    assert outcome(result.folder) == outcome(whole.folder)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_peer_that_raises_again_and_again_ends_the_run_which_can_be_resumed(
+    log: Path, tmp_path: Path, stumbling: Callable[[int], None]
+) -> None:
+    whole = train(options(tmp_path / "whole", log))
+    stumbling(2)
+    message = r"peer 2 failed in train: RuntimeError: out of luck: it did so twice"
+    with pytest.raises(PeercollabError, match=message):
+        train(options(tmp_path / "run", log))
+    again = replace(options(tmp_path / "run", log), out=None, resume=tmp_path / "run")
+    assert outcome(train(again).folder) == outcome(whole.folder)
