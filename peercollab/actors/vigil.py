@@ -61,9 +61,15 @@ class Vigil:
 
     def _take_in(self, place: int, progress: PeerProgress, now: float) -> None:
         self._answered[place] = now
-        if progress != self._latest.get(place):
-            self._latest[place], self._moved[place] = progress, now
+        if _stage(progress) != _stage(self._latest.get(place)):
+            self._moved[place] = now
+        self._latest[place] = progress
 
     def _is_at_work(self, place: int) -> bool:
         latest = self._latest.get(place)
         return latest is not None and latest.phase in AT_WORK
+
+
+def _stage(progress: PeerProgress | None) -> tuple[int, int, Phase] | None:
+    # Not the loss: before there is any it is NaN, and unlike itself.
+    return None if progress is None else (progress.round, progress.step, progress.phase)

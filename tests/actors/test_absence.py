@@ -3,6 +3,7 @@
 ./scripts/test tests/actors/test_absence.py
 """
 
+import math
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ import torch
 
 from peercollab.actors.coordinator import AWAY, Coordinator
 from peercollab.actors.group import LocalPeers
-from peercollab.actors.messages import PeerSetup, SharedSetup
+from peercollab.actors.messages import PeerProgress, PeerSetup, Phase, SharedSetup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.data.sequences import Histories
@@ -112,6 +113,48 @@ def test_an_actor_refuses_calls_of_another_term(
         assert ray.get(peer.train.remote(1, 1, term=1)) is None
     finally:
         ray.kill(peer)
+
+
+class Standing:
+    """An actor that is at a step, and stays there until it is told another."""
+
+    def __init__(self) -> None:
+        self.now = PeerProgress(1, 1, 0, 10, math.nan, "train")
+
+    def progress(self) -> PeerProgress:
+        return self.now
+
+    def be(self, step: int, phase: Phase) -> None:
+        self.now = PeerProgress(1, 1, step, 10, math.nan, phase)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_peer_that_answers_and_does_not_go_on_is_noticed() -> None:
+    import ray
+
+    from peercollab.actors.vigil import Vigil
+
+    actor = ray.remote(concurrency_groups={"control": 1})(Standing).options(num_cpus=0).remote()
+    try:
+        ray.get(actor.__ray_ready__.remote())
+        vigil = Vigil({4: actor})
+
+        def still_after(seconds: float) -> list[int]:
+            (seen,) = vigil.look(60)
+            assert seen.peer == 1
+            time.sleep(seconds)
+            vigil.look(60)
+            return vigil.still(seconds)
+
+        assert still_after(0.3) == [4]
+        ray.get(actor.be.remote(1, "train"))
+        vigil.look(60)
+        assert vigil.still(60) == []
+        # It waits for others.
+        ray.get(actor.be.remote(1, "exchange"))
+        assert still_after(0.3) == []
+    finally:
+        ray.kill(actor)
 
 
 def test_options_that_cannot_be() -> None:
