@@ -103,7 +103,7 @@ class Rounds:
             raise PeercollabError(
                 f"--resume {self.folder.path}: no checkpoint of the run is whole; train anew"
             )
-        self.rounds = self.folder.rounds()[:round]
+        self.rounds = self.folder.rounds()
         if self._is_over() and "test" in self.folder.metrics():
             raise PeercollabError(
                 f"--resume {self.folder.path}: the run has come to its end already; more --epochs "
@@ -111,7 +111,9 @@ class Rounds:
             )
         self._go_back(round)
         self.folder.write_config(config)
-        say(f"resumed after round {round} of {self.options.training.epochs}")
+        event = f"resumed after round {round}"
+        self._interruptions.append(event)
+        say(f"{event} of {self.options.training.epochs}")
         return self._run()
 
     def _run(self) -> RunResult:

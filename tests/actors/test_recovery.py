@@ -69,7 +69,7 @@ def processes_of(kind: str) -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if process.cmdline()[0].startswith(f"ray::{kind}"):
+            if "".join(process.cmdline()[:1]).startswith(f"ray::{kind}"):
                 found.append(process)
     return found
 

@@ -1,0 +1,98 @@
+"""Peers, coordinator and driver killed at random moments: the end is as if nothing had been.
+
+./scripts/test --slow tests/test_chaos.py
+"""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from peercollab.cli import main
+from tests.test_resume import log as log
+from tests.test_resume import outcome
+from tests.traces import Watched
+
+RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1"
+KILLS = 20
+VICTIMS = ("PeerActor", "CoordinatorActor", "PeerActor", "driver")
+
+
+def options(log: Path, folder: Path, epochs: int) -> list[str]:
+    return [
+        "train",
+        "--data",
+        str(log),
+        "--out",
+        str(folder),
+        "--epochs",
+        str(epochs),
+        *RUN.split(),
+    ]
+
+
+def rounds_of(folder: Path) -> int:
+    """Rounds that are recorded, whole."""
+    path = folder / "rounds.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def await_rounds(run: Watched, folder: Path, rounds: int, seconds: float = 120) -> bool:
+    """Wait until so many rounds are recorded; whether the run goes on then."""
+    deadline = time.monotonic() + seconds
+    while rounds_of(folder) < rounds:
+        if not run.is_running():
+            return False
+        assert time.monotonic() < deadline, run.output.read_text()
+        time.sleep(0.02)
+    return run.is_running()
+
+
+def await_actors(run: Watched, kind: str, seconds: float = 60) -> list[psutil.Process]:
+    """The processes of a run's actors of a class, which may be being made again."""
+    deadline = time.monotonic() + seconds
+    while not (found := run.actors(kind)):
+        assert time.monotonic() < deadline, f"{kind} did not come back"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_no_trace_in_the_end(
+    log: Path, tmp_path: Path
+) -> None:
+    epochs = 150
+    assert main([*options(log, tmp_path / "whole", epochs), "--executor", "local"]) == 0
+    folder, output = tmp_path / "disturbed", tmp_path / "output.txt"
+    draws = random.Random(4)
+    runs = [Watched(options(log, folder, epochs), output)]
+    try:
+        for kill in range(KILLS):
+            # A round has been completed since the last kill: the run is at work.
+            assert await_rounds(runs[-1], folder, rounds_of(folder) + 1), output.read_text()
+            time.sleep(draws.uniform(0.0, 0.5))
+            victim = VICTIMS[kill % len(VICTIMS)]
+            if victim != "driver":
+                draws.choice(await_actors(runs[-1], victim)).kill()
+                continue
+            runs[-1].started()
+            runs[-1].process.kill()
+            runs[-1].process.wait(60)
+            runs.append(Watched(["train", "--resume", str(folder)], output))
+        assert runs[-1].process.wait(240) == 0, output.read_text()
+        for run in runs:
+            run.require_no_traces()
+    finally:
+        for run in runs:
+            run.clean_up()
+    assert outcome(folder) == outcome(tmp_path / "whole")
+    lines = (folder / "rounds.jsonl").read_text().splitlines()
+    told = [event for line in lines for event in json.loads(line)["interruptions"]]
+    assert len(told) == KILLS
+    assert sum("resumed after round" in event for event in told) == len(runs) - 1
+    said = output.read_text()
+    assert all(event in said for event in told)
+    assert "Traceback" not in said
