@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,6 +131,8 @@ class Rounds:
             self._note_late_interruptions()
         except BaseException:
             if self.rounds:
+                with suppress(OSError):  # The disk may be what is wrong.
+                    self._note_late_interruptions()
                 say(
                     f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
                     f"`peercollab recommend {self.folder.path}` and `report` work, and "
@@ -272,7 +275,7 @@ class Rounds:
         self._judge()
 
     def _note_late_interruptions(self) -> None:
-        """What went wrong after the last round is told with it."""
+        """What went wrong after the last complete round is told with it."""
         if self._interruptions:
             self.rounds[-1]["interruptions"] += self._interruptions
             self.folder.write_rounds(self.rounds)

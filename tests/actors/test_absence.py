@@ -3,6 +3,7 @@
 ./scripts/test tests/actors/test_absence.py
 """
 
+import json
 import math
 import os
 import signal
@@ -197,6 +198,8 @@ def test_with_too_few_peers_the_run_stops_and_can_be_resumed(
     wanted = options(tmp_path / "run", log, 20, peers=3, rejoin_within=0.0, min_peers=3)
     with pytest.raises(PeercollabError, match=r"which leaves 2, fewer than --min-peers 3"):
         train(wanted)
+    last = json.loads((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()[-1])
+    assert last["interruptions"][-1].startswith("peer ")
     whole = train(options(tmp_path / "whole", log, 20, peers=3))
     resumed = train(replace(wanted, out=None, resume=tmp_path / "run"))
     assert outcome(resumed.folder) == outcome(whole.folder)
