@@ -1,5 +1,6 @@
-"""The command line: ``peercollab train | recommend | report | rules | doctor``."""
+"""The command line: ``peercollab train | status | recommend | report | rules | doctor``."""
 
+import json
 import os
 import shlex
 import signal
@@ -26,6 +27,7 @@ from peercollab.options import TrainOptions
 from peercollab.results.display import print_results
 from peercollab.results.report import write_report
 from peercollab.results.run_folder import read_config
+from peercollab.results.status import in_words, status
 from peercollab.resume import stored_options
 from peercollab.run import train
 from peercollab.serving.recommender import Recommender
@@ -66,6 +68,16 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
+class StatusOptions:
+    """Say how a run stands, from anywhere that sees its folder."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    json: bool = False
+    """Say it as JSON."""
+
+
+@dataclass(frozen=True)
 class RulesOptions:
     """List the rules by which peers give weights, with their options and where they come from."""
 
@@ -77,6 +89,7 @@ class DoctorOptions:
 
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[StatusOptions, tyro.conf.subcommand("status")]
     | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
     | Annotated[ReportOptions, tyro.conf.subcommand("report")]
     | Annotated[RulesOptions, tyro.conf.subcommand("rules")]
@@ -114,11 +127,20 @@ def _parse(arguments: Sequence[str]) -> Any:
 
 
 def _run(
-    command: TrainOptions | RecommendOptions | ReportOptions | RulesOptions | DoctorOptions,
+    command: TrainOptions
+    | StatusOptions
+    | RecommendOptions
+    | ReportOptions
+    | RulesOptions
+    | DoctorOptions,
 ) -> int:
     match command:
         case TrainOptions():
             return _train(command)
+        case StatusOptions():
+            stands = status(command.run)
+            print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
+            return 0
         case RecommendOptions():
             return _recommend(command)
         case ReportOptions():

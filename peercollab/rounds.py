@@ -1,7 +1,7 @@
 """The rounds of a run: each trained, recorded and checkpointed, from wherever the run stands."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from peercollab.actors.executor import Executor, peers_in_words
-from peercollab.actors.messages import Best, Soup
+from peercollab.actors.executor import Executor, Watch, peers_in_words
+from peercollab.actors.messages import Best, PeerProgress, Soup
 from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
 from peercollab.data.sequences import SequenceData
@@ -21,6 +21,7 @@ from peercollab.machine import environment
 from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
+from peercollab.results.heartbeat import Heartbeat
 from peercollab.results.run_folder import RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 
@@ -119,15 +120,9 @@ class Rounds:
 
     def _run(self) -> RunResult:
         try:
-            with RunDisplay(self.options.training.epochs) as display:
-                while not self._is_over():
-                    self._until_done(partial(self._run_round, display), display.say)
-                if len(self.rounds) < self.options.training.epochs:
-                    display.say(
-                        f"stopped: no better validation {SELECTION_METRIC} in "
-                        f"{self.options.training.patience} rounds"
-                    )
-            self._until_done(self._conclude, say)
+            with Heartbeat(self.folder.path) as heartbeat:
+                self._run_rounds(heartbeat)
+                self._until_done(self._conclude, say)
             self._note_late_interruptions()
         except BaseException:
             if self.rounds:
@@ -140,6 +135,21 @@ class Rounds:
                 )
             raise
         return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _run_rounds(self, heartbeat: Heartbeat) -> None:
+        with RunDisplay(self.options.training.epochs) as display:
+
+            def watch(progress: Sequence[PeerProgress]) -> None:
+                heartbeat.progress = progress
+                display.watch(progress)
+
+            while not self._is_over():
+                self._until_done(partial(self._run_round, display, watch), display.say)
+            if len(self.rounds) < self.options.training.epochs:
+                display.say(
+                    f"stopped: no better validation {SELECTION_METRIC} in "
+                    f"{self.options.training.patience} rounds"
+                )
 
     def _until_done(self, work: Callable[[], None], tell: Callable[[str], None]) -> None:
         """Do it, and if a peer or the coordinator is lost meanwhile, again from the checkpoint."""
@@ -198,8 +208,8 @@ class Rounds:
         tell(event)
         self._interruptions.append(event)
 
-    def _run_round(self, display: RunDisplay) -> None:
-        record = self.executor.run_round(len(self.rounds) + 1, display.watch).as_json()
+    def _run_round(self, display: RunDisplay, watch: Watch) -> None:
+        record = self.executor.run_round(len(self.rounds) + 1, watch).as_json()
         self._add(record | {"interruptions": self._interruptions})
         self._interruptions = []
         display.record(record)

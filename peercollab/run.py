@@ -19,6 +19,7 @@ from peercollab.errors import PeercollabError
 from peercollab.machine import usable_cores
 from peercollab.options import TrainOptions
 from peercollab.results.display import say
+from peercollab.results.heartbeat import last_beat
 from peercollab.results.run_folder import RunFolder, read_config
 from peercollab.resume import changes, stored_options, stored_peers
 from peercollab.rounds import Rounds, RunResult
@@ -53,6 +54,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
         It was stopped; what the last completed round left is usable, and can be resumed.
     """
     folder = RunFolder(options.folder)
+    _require_idle(folder.path)
     config = _config_to_go_on_with(options) if options.resume else None
     if config is None:
         folder.require_creatable(overwrite=options.overwrite)
@@ -112,6 +114,15 @@ def _require_same(config: dict[str, Any], now: dict[str, Any], folder: RunFolder
         raise PeercollabError(
             f"--resume {folder.path}: the rule's file was changed since the run began; give it "
             "back its text of then, which config.json has under settings"
+        )
+
+
+def _require_idle(run: Path) -> None:
+    """Two drivers in one folder would ruin it."""
+    if (beat := last_beat(run)) and beat.is_alive:
+        raise PeercollabError(
+            f"{run}: the run is going on, as process {beat.pid} on {beat.host}: end that first, or "
+            "take another folder"
         )
 
 

@@ -91,6 +91,10 @@ class Checkpoints:
         """Take away a checkpoint that could not be completed."""
         shutil.rmtree(self.of(round), ignore_errors=True)
 
+    def is_complete(self, round: int) -> bool:
+        """Whether a checkpoint was completed once; `verify` says whether it is whole still."""
+        return (self.of(round) / MANIFEST).is_file()
+
     def rounds(self) -> list[int]:
         """Rounds of which there is a folder, ascending, whole or not."""
         if not self.folder.is_dir():

@@ -1,0 +1,108 @@
+"""Whether a run is going on: a file in its folder that its driver writes again and again.
+
+A lock would tell more surely, but not across every shared file system.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from peercollab.results.checkpoint import write_whole
+
+RUNNING = "running.json"
+
+SECONDS_BETWEEN_BEATS = 5.0
+
+# Without a beat for so long a driver on another machine counts as gone.
+SECONDS_OF_SILENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a driver last told of itself.
+
+    Attributes
+    ----------
+    host, pid, started
+        Which process it is; when that began, in seconds since 1970.
+    at
+        When it wrote this, in seconds since 1970.
+    progress
+        Where each peer was.
+    """
+
+    host: str
+    pid: int
+    started: float
+    at: float
+    progress: list[dict[str, Any]]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether that driver is there still: seen here, if it is on this machine."""
+        if self.host != socket.gethostname():
+            return time.time() - self.at < SECONDS_OF_SILENCE
+        with suppress(psutil.Error):
+            return psutil.Process(self.pid).create_time() == self.started
+        return False
+
+
+def last_beat(run: Path) -> Beat | None:
+    """What the driver of the run in this folder last told, if it has not ended in good order."""
+    try:
+        return Beat(**json.loads((run / RUNNING).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+class Heartbeat:
+    """Tells in a run's folder, while in its context, that the run goes on.
+
+    Attributes
+    ----------
+    progress
+        Where the peers are, as dataclasses; told with the next beat.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.progress: Sequence[Any] = ()
+        self._path = run / RUNNING
+        self._started = psutil.Process().create_time()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _go_on(self) -> None:
+        while not self._is_over.wait(SECONDS_BETWEEN_BEATS):
+            self._beat()
+
+    def _beat(self) -> None:
+        beat = Beat(
+            socket.gethostname(),
+            os.getpid(),
+            self._started,
+            time.time(),
+            [asdict(progress) for progress in self.progress],
+        )
+        # A full disk is told of by what matters.
+        with suppress(OSError):
+            write_whole(self._path, json.dumps(asdict(beat)) + "\n")
