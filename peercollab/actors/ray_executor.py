@@ -3,6 +3,7 @@
 The driver owns all of them: were the peers the coordinator's, they would die with it.
 """
 
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,10 +22,12 @@ from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import Watch, local_device, peers_in_words
 from peercollab.actors.messages import Best, LayerArrays, PeerSetup, SharedSetup, Soup
+from peercollab.actors.metrics import RunMetrics
 from peercollab.actors.object_store import warn_of_small_stores
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.actors.placement import reserve
+from peercollab.actors.printed import Printed
 from peercollab.actors.ray_peers import CALLS_OF_A_TERM, RayPeers, get, names_of
 from peercollab.actors.record import RoundRecord
 from peercollab.actors.returning import Returning, in_its_term
@@ -127,9 +130,14 @@ class RayExecutor:
         # stays; among plain arguments Ray warns that it may not.
         self._histories = ray.put(histories)
         where = cloudpickle.dumps(self._histories)
+        run = shared.best.parent.name
+        self._metrics = RunMetrics(run)
+        # So that no two of a cluster have the same, those of an earlier run here included.
+        unique = secrets.token_hex(3)
         peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
         for place, own in enumerate(peers):
             handle = peer_class.options(
+                name=f"{run} {unique}: peer {own.number}",
                 num_cpus=bundle["CPU"],
                 num_gpus=bundle.get("GPU", 0),
                 max_restarts=-1,
@@ -141,12 +149,19 @@ class RayExecutor:
             self._actors.append(handle)
         self._peers = list(self._actors)
         self._coordinator = (
-            ray.remote(CoordinatorActor)
-            .options(num_cpus=0, max_restarts=-1, max_task_retries=0)
+            ray.remote(concurrency_groups={"control": 1})(CoordinatorActor)
+            .options(
+                name=f"{run} {unique}: coordinator",
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=0,
+            )
             .remote(cloudpickle.dumps(self._peers), shared)
         )
         self._actors.append(self._coordinator)
         self._names = names_of({"the coordinator": self._coordinator})
+        called = {f"peer {i}": peer for i, peer in enumerate(self._peers, start=1)}
+        self._printed = Printed({**called, "coordinator": self._coordinator})
         get(
             [self._coordinator.__ray_ready__.remote()],
             "the start of the peers",
@@ -180,6 +195,7 @@ class RayExecutor:
         ended: list[int] = []
         while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:
             watch(vigil.look(SECONDS_BETWEEN_LOOKS))
+            self._printed.show()
             if not ended and (ended := vigil.still(patience)):
                 for place in ended:
                     ray.kill(self._peers[place], no_restart=False)
@@ -192,6 +208,9 @@ class RayExecutor:
                 f"{peers_in_words(ended)} made no progress for {patience:g} s (--peer-timeout), "
                 "and was ended"
             ) from error
+        finally:
+            self._printed.drain(SECONDS_BETWEEN_LOOKS)
+        self._metrics.tell(record)
         return record
 
     def read(self, path: Path) -> list[str | None]:
@@ -216,6 +235,7 @@ class RayExecutor:
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         asked = self._peers[self._present[0]].rank_selected.remote(hold_out)
         (ranks,) = get([asked], f"ranking of {hold_out}", None, self._names)
+        self._printed.drain(SECONDS_BETWEEN_LOOKS)
         return np.array(ranks)
 
     def weights(self, peer: int) -> LayerArrays:
@@ -223,6 +243,7 @@ class RayExecutor:
         return {name: np.array(array) for name, array in arrays.items()}
 
     def await_return(self) -> None:
+        self._metrics.tell_loss()
         deadline = time.monotonic() + self._options.rejoin_within
         missing = set(self._present)
         while missing := missing - self._halted(missing):

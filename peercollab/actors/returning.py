@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from peercollab.actors.lines import keep_lines
 from peercollab.errors import FaultError, LostError, PeercollabError
 
 T = TypeVar("T")
@@ -22,8 +23,16 @@ class Returning:
 
     def __init__(self, called: str) -> None:
         self.called = called
+        self._lines = keep_lines()
         is_new_again = ray.get_runtime_context().was_current_actor_reconstructed
         self.term: int | None = None if is_new_again else 0
+
+    def __repr__(self) -> str:
+        return self.called
+
+    def lines(self) -> list[str]:
+        """What was printed here since this was asked for the last time."""
+        return self._lines.take()
 
     def require(self, term: int) -> None:
         """Refuse a call that goes on from what this actor does not know, or no longer.

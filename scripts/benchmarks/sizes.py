@@ -63,7 +63,7 @@ class Sizes:
     catalogue_interactions: int = 2_000_000
     planning: tuple[tuple[int, int], ...] = ((8, 200), (64, 50), (64, 200))
     convergence_epochs: int = 6
-    convergence_seeds: int = 8
+    convergence_seeds: int = 4
 
     def with_large(self, interactions: int) -> "Sizes":
         """The same with another size of the large log, whose users are in proportion."""

@@ -1,0 +1,154 @@
+"""What is seen of a run while it goes on: names of actors, their lines, and metrics.
+
+./scripts/test tests/actors/test_seeing.py
+"""
+
+import math
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peercollab.actors.lines import MOST_LINES, Lines
+from peercollab.actors.messages import Best, PeerReport
+from peercollab.actors.metrics import COUNTERS, GAUGES, Reading, readings
+from peercollab.actors.record import RoundRecord, Trouble
+from peercollab.run import train
+from tests.actors.test_recovery import log as log
+from tests.actors.test_recovery import options
+from tests.traces import Watched
+
+RULE = """
+import sys
+import warnings
+
+
+def telling(own, donor, keep):
+    print("a line of", own.shape[0])
+    print("an error", file=sys.stderr)
+    warnings.warn("a warning")
+    return own
+"""
+
+
+def test_what_a_rule_prints_at_the_peers_is_shown_once_with_their_names(
+    log: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rule.py").write_text(RULE)
+    command = (
+        f"train --data {log} --out {tmp_path / 'run'} --rule {tmp_path / 'rule.py'}:telling "
+        "--layers final --epochs 1 --hidden-size 8 --blocks 1 --max-length 20"
+    )
+    run = Watched(command.split(), tmp_path / "output.txt")
+    try:
+        said = run.process.wait(240)
+        lines = run.output.read_text().splitlines()
+    finally:
+        run.clean_up()
+    assert said == 0, lines
+    # A layer has a weight and a bias, and each peer is asked about both.
+    for peer in (1, 2):
+        own = [line for line in lines if line.startswith(f"peer {peer}: ")]
+        assert len([line for line in own if "a line of" in line]) == 2
+        assert len([line for line in own if line == f"peer {peer}: an error"]) == 2
+        assert len([line for line in own if "UserWarning: a warning" in line]) == 1
+    assert sum("a line of" in line for line in lines) == 4
+    assert not [line for line in lines if "pid=" in line or "repeated" in line]
+    assert run.output.read_text().count("Traceback") == 0
+
+
+def test_lines_are_kept_whole_and_not_without_end(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    lines = Lines(sys.stdout)
+    print("one\ntw", end="", file=lines)
+    assert lines.take() == ["one"]
+    print("o", file=lines)
+    assert lines.take() == ["two"]
+    for number in range(MOST_LINES + 3):
+        print(number, file=lines)
+    first, *kept = lines.take()
+    assert first == "... 3 lines left out"
+    assert kept == [str(number) for number in range(3, MOST_LINES + 3)]
+    assert lines.take() == []
+    # Ray's own log of the process has all of it.
+    assert capsys.readouterr().out.startswith("one\ntwo\n0\n1\n")
+
+
+def test_a_record_as_metrics() -> None:
+    reports = [
+        PeerReport(1, 2.5, 1e-3, 300, {"ndcg@10": 0.25}, {"train": 1.5}),
+        PeerReport.of_absent(2, "lost"),
+    ]
+    record = RoundRecord(
+        round=3,
+        peers=reports,
+        bytes_moved=10,
+        coordinator_bytes=0,
+        seconds={"train": 1.6},
+        troubles={1: Trouble(0, "lost")},
+        best=Best(1, 2, 0.5),
+    )
+    told = list(readings(record))
+    assert told == [
+        Reading("peercollab_round", 3, {}),
+        Reading("peercollab_loss", 2.5, {"peer": "1"}),
+        Reading("peercollab_validation_ndcg10", 0.25, {"peer": "1"}),
+        Reading("peercollab_positions_per_second", 200.0, {"peer": "1"}),
+        Reading("peercollab_best_ndcg10", 0.5, {}),
+        Reading("peercollab_round_seconds", 1.6, {"phase": "train"}),
+        Reading("peercollab_bytes_moved", 10, {"what": "weights"}),
+        Reading("peercollab_bytes_moved", 0, {"what": "messages"}),
+        Reading("peercollab_sat_out", 1, {"peer": "2"}),
+    ]
+    declared = {**GAUGES, **COUNTERS}
+    assert all(tuple(reading.tags) == declared[reading.name][1] for reading in told)
+
+
+def scraped() -> dict[str, float]:
+    """What Prometheus would read from this node, by name with tags."""
+    import ray
+
+    (node,) = ray.nodes()
+    where = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(where, timeout=30) as answer:
+        text = answer.read().decode()
+    found = {}
+    for line in text.splitlines():
+        if match := re.fullmatch(r"(ray_peercollab_\w+)\{(.*)\} (\S+)", line):
+            tags = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
+            own = ",".join(f"{name}={tags[name]}" for name in ("run", "peer") if name in tags)
+            found[f"{match[1]}[{own}]"] = float(match[3])
+    return found
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_runs_metrics_can_be_scraped_and_its_actors_have_names(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.util import list_named_actors
+
+    from peercollab.actors.ray_executor import RayExecutor
+
+    names: list[str] = []
+    going_on: Callable[..., Any] = RayExecutor.run_round
+
+    def run_round(self: RayExecutor, round: int, watch: Any) -> Any:
+        names.extend(list_named_actors())
+        return going_on(self, round, watch)
+
+    monkeypatch.setattr(RayExecutor, "run_round", run_round)
+    result = train(options(tmp_path / "seen", log, 1))
+    mine = sorted(name for name in names if name.startswith("seen "))
+    assert [name.split(": ")[1] for name in mine] == ["coordinator", "peer 1", "peer 2"]
+    loss = result.rounds[-1]["peers"][1]["loss"]
+    key = "ray_peercollab_loss[run=seen,peer=2]"
+    deadline = time.monotonic() + 60
+    while not math.isclose(scraped().get(key, math.nan), loss, rel_tol=1e-6):
+        assert time.monotonic() < deadline, scraped()
+        time.sleep(0.5)
+    assert scraped()["ray_peercollab_round[run=seen]"] == 1
