@@ -1,9 +1,13 @@
 """Join a Ray cluster, or start one in this process."""
 
 import os
+import shutil
 import signal
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import ray
 
@@ -14,8 +18,8 @@ from peercollab.machine import usable_cores
 SECONDS_TO_ANSWER = 10.0
 
 
-def connect(options: ExecutionOptions) -> bool:
-    """Join a Ray cluster, or start one in this process; whether it is now ours to shut down.
+def connect(options: ExecutionOptions) -> Callable[[], None]:
+    """Join a Ray cluster, or start one in this process; how to leave it, which ends ours.
 
     Raises
     ------
@@ -27,7 +31,7 @@ def connect(options: ExecutionOptions) -> bool:
     if address is not None:
         _require_listener(address, source)
     if ray.is_initialized():
-        return False
+        return lambda: None
     if address is None and options.wait_for_resources:
         raise PeercollabError(
             "--wait-for-resources has no effect where Ray is started for the run alone, as no node "
@@ -39,7 +43,7 @@ def connect(options: ExecutionOptions) -> bool:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            ray.init(
+            started = ray.init(
                 "local",
                 num_cpus=usable_cores(),
                 include_dashboard=False,
@@ -47,7 +51,7 @@ def connect(options: ExecutionOptions) -> bool:
                 logging_level="ERROR",
             )
         else:
-            ray.init(address, log_to_driver=False, logging_level="ERROR")
+            started = ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         if address is not None and "RAY_AUTH_MODE" not in os.environ:
@@ -56,7 +60,15 @@ def connect(options: ExecutionOptions) -> bool:
     # Ray puts its own handler here, which ends the process without cleaning up.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
-    return True
+    if address is not None:
+        return ray.shutdown
+    return partial(_end, Path(started.address_info["session_dir"]))
+
+
+def _end(session: Path) -> None:
+    """End the Ray that was started here, and take its logs and sockets away with it."""
+    ray.shutdown()
+    shutil.rmtree(session, ignore_errors=True)
 
 
 def _require_listener(address: str, source: str) -> None:

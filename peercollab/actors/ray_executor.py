@@ -110,7 +110,7 @@ class RayExecutor:
         self._actors: list[ActorHandle] = []
         self._away: set[int] = set()
         self._term = 0
-        self._owns_ray = connect(options)
+        self._leave = connect(options)
         try:
             self._start(options, peers, shared, histories)
         except BaseException:
@@ -299,6 +299,4 @@ class RayExecutor:
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
-        if self._owns_ray:
-            ray.shutdown()
-            self._owns_ray = False
+        self._leave()

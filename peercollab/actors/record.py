@@ -72,11 +72,13 @@ class RoundRecord:
         self.bytes_moved += sum(graft.bytes for graft in grafts)
         for receiver, graft in zip(plan.receivers, grafts, strict=True):
             self.mixed[receiver] = self.mixed.get(receiver, 0) + 1
-            for transfer in plan.of(receiver).transfers:
+            part = plan.of(receiver)
+            received = part.received()
+            for transfer in part.transfers:
                 given = self.shares.setdefault((receiver, transfer.donor), {})
                 for layer, share in transfer.shares.items():
                     if layer in graft.measured:
-                        share *= graft.measured[layer] / plan.received(receiver, layer)
+                        share *= graft.measured[layer] / received[layer]
                     given[layer] = given.get(layer, 0.0) + share
 
     def as_json(self) -> dict[str, Any]:

@@ -76,13 +76,13 @@ class TransplantPlan:
             tuple(transfer.shares),
         )
 
-    def received(self, receiver: int, layer: str) -> float:
-        """The share of a layer's new weights that comes from all donors together."""
-        return sum(
-            transfer.shares.get(layer, 0.0)
-            for transfer in self.transfers
-            if transfer.receiver == receiver
-        )
+    def received(self) -> dict[str, float]:
+        """For each layer that travels the shares of all transfers together."""
+        total: dict[str, float] = {}
+        for transfer in self.transfers:
+            for layer, share in transfer.shares.items():
+                total[layer] = total.get(layer, 0.0) + share
+        return total
 
     def of(self, receiver: int) -> "TransplantPlan":
         """The part of the plan that one receiver must know."""
