@@ -122,7 +122,8 @@ def scraped() -> dict[str, float]:
         if match := re.fullmatch(r"(ray_peercollab_\w+)\{(.*)\} (\S+)", line):
             tags = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
             own = ",".join(f"{name}={tags[name]}" for name in ("run", "peer") if name in tags)
-            found[f"{match[1]}[{own}]"] = float(match[3])
+            key = f"{match[1]}[{own}]"
+            found[key] = found.get(key, 0.0) + float(match[3])
     return found
 
 
@@ -152,3 +153,5 @@ def test_a_runs_metrics_can_be_scraped_and_its_actors_have_names(
         assert time.monotonic() < deadline, scraped()
         time.sleep(0.5)
     assert scraped()["ray_peercollab_round[run=seen]"] == 1
+    moved = result.rounds[-1]["bytes_moved"] + result.rounds[-1]["coordinator_bytes"]
+    assert scraped()["ray_peercollab_bytes_moved_total[run=seen]"] == moved > 0
