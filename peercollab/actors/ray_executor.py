@@ -205,8 +205,8 @@ class RayExecutor:
             if not ended:
                 raise
             raise LostError(
-                f"{peers_in_words(ended)} made no progress for {patience:g} s (--peer-timeout), "
-                "and was ended"
+                f"{peers_in_words(ended)} made no progress for {patience:g} s (--peer-timeout): "
+                "ended, to be made again"
             ) from error
         finally:
             self._printed.drain(SECONDS_BETWEEN_LOOKS)

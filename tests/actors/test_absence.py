@@ -25,6 +25,7 @@ from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.data.sequences import Histories
 from peercollab.errors import LostError, PeercollabError
+from peercollab.results.report import write_report
 from peercollab.run import train
 from peercollab.transplant.options import TransplantOptions
 from tests.actors.test_recovery import killing as killing
@@ -187,6 +188,9 @@ def test_while_a_peer_is_away_the_others_go_on_and_it_joins_them_again(
     assert 0 < result.metrics["test"]["ndcg@10"] <= 1
     said = capsys.readouterr().out
     assert all(event in said for event in told)
+    report = write_report(result.folder).read_text(encoding="utf-8")
+    assert AWAY in report
+    assert "the others go on without" in report
 
 
 @pytest.mark.slow
@@ -230,7 +234,7 @@ def test_a_peer_that_hangs_is_ended_and_comes_back(
     stopping()
     result = train(options(tmp_path / "run", log, 4, peer_timeout=4.0))
     told = [event for record in result.rounds for event in record["interruptions"]]
-    assert "made no progress for 4 s (--peer-timeout), and was ended" in told[0]
+    assert "made no progress for 4 s (--peer-timeout): ended" in told[0]
     assert outcome(result.folder) == outcome(whole.folder)
 
 
