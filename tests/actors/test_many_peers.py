@@ -60,7 +60,7 @@ class ManyPeers:
     def __init__(self, measured: bool) -> None:
         self.present: Sequence[int] = range(PEERS)
         self.map = layer_map(build_model(90, SASRecOptions(blocks=4), seed=1))
-        self.measured = {name: 0.5 for name in self.map} if measured else {}
+        self.measured = dict.fromkeys(self.map, 0.5) if measured else {}
         self.random = np.random.default_rng(1)
         self.grafted = 0
 
