@@ -7,6 +7,7 @@ import json
 import random
 import time
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
@@ -14,11 +15,12 @@ import pytest
 from peercollab.cli import main
 from tests.test_resume import log as log
 from tests.test_resume import outcome
-from tests.traces import Watched
+from tests.traces import Kind, Watched
 
 RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1"
 KILLS = 20
-VICTIMS = ("PeerActor", "CoordinatorActor", "PeerActor", "driver")
+MOST_SECONDS_TO_NOTICE = 5.0
+VICTIMS: tuple[Kind | Literal["driver"], ...] = ("peer", "coordinator", "peer", "driver")
 
 
 def options(log: Path, folder: Path, epochs: int) -> list[str]:
@@ -40,6 +42,12 @@ def rounds_of(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
+def interruptions(folder: Path) -> list[str]:
+    """What the record says of what went wrong."""
+    lines = (folder / "rounds.jsonl").read_text().splitlines()
+    return [event for line in lines for event in json.loads(line)["interruptions"]]
+
+
 def await_rounds(run: Watched, folder: Path, rounds: int, seconds: float = 120) -> bool:
     """Wait until so many rounds are recorded; whether the run goes on then."""
     deadline = time.monotonic() + seconds
@@ -51,7 +59,7 @@ def await_rounds(run: Watched, folder: Path, rounds: int, seconds: float = 120) 
     return run.is_running()
 
 
-def await_actors(run: Watched, kind: str, seconds: float = 60) -> list[psutil.Process]:
+def await_actors(run: Watched, kind: Kind, seconds: float = 60) -> list[psutil.Process]:
     """The processes of a run's actors of a class, which may be being made again."""
     deadline = time.monotonic() + seconds
     while not (found := run.actors(kind)):
@@ -89,10 +97,28 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_end(
         for run in runs:
             run.clean_up()
     assert outcome(folder) == outcome(tmp_path / "whole")
-    lines = (folder / "rounds.jsonl").read_text().splitlines()
-    told = [event for line in lines for event in json.loads(line)["interruptions"]]
+    told = interruptions(folder)
     assert len(told) == KILLS
     assert sum("resumed after round" in event for event in told) == len(runs) - 1
     said = output.read_text()
     assert all(event in said for event in told)
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_killed_peer_is_noticed_within_seconds(log: Path, tmp_path: Path) -> None:
+    """From SIGKILL to the line that says so."""
+    folder = tmp_path / "run"
+    run = Watched(options(log, folder, 60), tmp_path / "output.txt")
+    try:
+        run.said_at("round 2/60")
+        victim = run.actors("peer")[0]
+        killed = time.monotonic()
+        victim.kill()
+        noticed = run.said_at("lost: peer") - killed
+        assert run.end() == 0, run.output.read_text()
+        run.require_no_traces()
+    finally:
+        run.clean_up()
+    assert noticed < MOST_SECONDS_TO_NOTICE
+    assert len(interruptions(folder)) == 1

@@ -1,16 +1,28 @@
-"""What a command and all that it started leave behind on this machine."""
+"""A command and all that it started: watched while it goes on, and what it leaves on this machine.
+
+Everything that it starts has its mark in the environment, also where Ray has renamed a process or
+it has lost its parent. So nothing else is taken for its own, whatever goes on beside it.
+"""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import psutil
 
+MARK = "PEERCOLLAB_TEST_MARK"
 SHARED_MEMORY = Path("/dev/shm")
+
+Kind = Literal["peer", "coordinator"]
 
 
 class Watched:
@@ -22,69 +34,137 @@ class Watched:
         Of the command.
     output
         Where it writes both of its streams; appended to.
+    through
+        A command that is to start it, such as one that makes its surroundings.
+    settings
+        Further variables of its environment.
+
+    Attributes
+    ----------
+    folder
+        Where Ray keeps its sessions for it. The path is short, as Ray's sockets need it.
     """
 
-    def __init__(self, arguments: Sequence[str], output: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        output: Path,
+        through: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
         self.output = output
-        self._shared_before = set(SHARED_MEMORY.iterdir())
-        with output.open("a", encoding="utf-8") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "peercollab", *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._seen: dict[int, psutil.Process] = {}
+        self.folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
+        self._segments: set[Path] = set()
+        self._lines: list[tuple[float, str]] = []
+        self.process = subprocess.Popen(
+            [*through, sys.executable, "-m", "peercollab", *arguments],
+            env=os.environ | marked(self.folder) | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def is_running(self) -> bool:
         return self.process.poll() is None
 
+    def end(self, seconds: float = 240) -> int:
+        """Wait until it has ended by itself; its exit code."""
+        code = self.process.wait(seconds)
+        self._listener.join(10)
+        return code
+
+    def said_at(self, text: str, seconds: float = 240) -> float:
+        """Wait for a line with this text; the time by the monotonic clock at which it came."""
+        deadline = time.monotonic() + seconds
+        while True:
+            was_running = self.is_running()
+            for moment, line in list(self._lines):
+                if text in line:
+                    return moment
+            assert was_running, f"ended without a word of {text!r}: {self.output.read_text()}"
+            assert time.monotonic() < deadline, f"no {text!r} yet: {self.output.read_text()}"
+            time.sleep(0.02)
+
     def started(self) -> list[psutil.Process]:
-        """All processes below it that are alive now."""
-        found: list[psutil.Process] = []
-        with suppress(psutil.Error):
-            found = psutil.Process(self.process.pid).children(recursive=True)
-        self._seen |= {process.pid: process for process in found}
+        """All processes of it that are alive now, itself included."""
+        found = processes_with(self.folder)
+        for process in found:
+            with suppress(psutil.Error, OSError):
+                self._segments |= {Path(mapped.path) for mapped in process.memory_maps()}
         return found
 
-    def actors(self, kind: str) -> list[psutil.Process]:
-        """The processes of its actors of this class."""
-        found = []
-        for process in self.started():
-            with suppress(psutil.Error):
-                if "".join(process.cmdline()[:1]).startswith(f"ray::{kind}"):
-                    found.append(process)
-        return found
+    def actors(self, kind: Kind) -> list[psutil.Process]:
+        """The processes of its peers or its coordinator."""
+        return [process for process in self.started() if kind_of(process) == kind]
 
     def require_no_traces(self, seconds: float = 120) -> None:
-        """Every process that was seen ends by itself, and no shared memory of theirs is left.
+        """All processes end by themselves, and no shared memory or folder of theirs is left.
 
-        When a driver that had started Ray is killed, two of Ray's agents go after 60 s only.
+        When a driver that had started Ray is killed, two of Ray's agents go after 60 s only, and
+        nobody is there to remove Ray's folder.
         """
         deadline = time.monotonic() + seconds
-        while left := [process for process in self._seen.values() if _is_alive(process)]:
+        while left := processes_with(self.folder):
             assert time.monotonic() < deadline, f"left running: {[_told(p) for p in left]}"
             time.sleep(0.1)
-        shared = set(SHARED_MEMORY.iterdir()) - self._shared_before
-        ours = [path for path in shared if path.stat().st_uid == os.getuid()]
-        held = {path for path in ours if not any(_uses(p, path) for p in psutil.process_iter())}
+        segments = {path for path in self._segments if path.is_relative_to(SHARED_MEMORY)}
+        held = {path for path in segments if path.exists()}
         assert not held, f"left in shared memory: {held}"
+        if self.process.returncode != -signal.SIGKILL:
+            assert not (sessions := sessions_in(self.folder)), f"left of Ray: {sessions}"
 
     def clean_up(self) -> None:
         """End whatever is left of it."""
-        for process in [*self.started(), *self._seen.values()]:
+        for process in processes_with(self.folder):
             with suppress(psutil.Error):
                 process.kill()
-        with suppress(ProcessLookupError):
-            self.process.kill()
         self.process.wait(60)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.output.open("a", encoding="utf-8") as file:
+            for line in self.process.stdout:
+                self._lines.append((time.monotonic(), line))
+                file.write(line)
+                file.flush()
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def marked(folder: Path) -> dict[str, str]:
+    """What the environment says of processes that belong together; Ray writes into the folder."""
+    return {MARK: str(folder), "RAY_TMPDIR": str(folder)}
+
+
+def processes_with(folder: Path) -> list[psutil.Process]:
+    """The living processes that are marked with a folder, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            is_marked = process.environ().get(MARK) == str(folder)
+            if is_marked and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def sessions_in(folder: Path) -> list[str]:
+    """The folders of Ray's sessions; links to what is gone do not count."""
+    return [path.name for path in folder.glob("ray/session_*") if path.exists()]
+
+
+def kind_of(process: psutil.Process) -> Kind | None:
+    """Which actor lives in a process, by the title that Ray gave it; None of all others."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        title = " ".join(process.cmdline()).lower()
     except psutil.Error:
-        return False
+        return None
+    if not title.startswith("ray::"):
+        return None
+    if "coordinator" in title:
+        return "coordinator"
+    return "peer" if "peer" in title else None
 
 
 def _told(process: psutil.Process) -> str:
@@ -92,11 +172,3 @@ def _told(process: psutil.Process) -> str:
         return f"{process.pid} {' '.join(process.cmdline())[:80]}"
     except psutil.Error:
         return str(process.pid)
-
-
-def _uses(process: psutil.Process, path: Path) -> bool:
-    """Whether a process that goes on, another's, has the file mapped or open."""
-    try:
-        return str(path) in Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
-    except OSError:
-        return False

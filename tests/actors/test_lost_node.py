@@ -1,0 +1,80 @@
+"""A node is lost in the middle of a round, and comes back later: the end is the same.
+
+./scripts/test --slow tests/actors/test_lost_node.py
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.test_chaos import RUN, interruptions, rounds_of
+from tests.test_resume import log as log
+from tests.test_resume import outcome
+from tests.traces import Watched, marked, processes_with
+
+NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 << 20}
+OPTIONS = f"--epochs 60 {RUN} --peers 3"
+MOST_SECONDS_TO_NOTICE = 30.0
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of three nodes of one CPU each; nothing of it is left afterwards."""
+    from ray.cluster_utils import Cluster
+
+    folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
+    for name, value in marked(folder).items():
+        monkeypatch.setenv(name, value)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(**NODE)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        _, alive = psutil.wait_procs(processes_with(folder), timeout=30)
+        rmtree(folder)
+    assert not alive, alive
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
+    nodes: Any, log: Path, tmp_path: Path
+) -> None:
+    train = ["train", "--data", str(log), *OPTIONS.split()]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    undisturbed = Watched(
+        [*train, "--out", str(whole), "--executor", "local"], tmp_path / "whole.txt"
+    )
+    disturbed = Watched(
+        [*train, "--out", str(cut), "--address", nodes.address, "--placement", "strict-spread"],
+        tmp_path / "cut.txt",
+    )
+    try:
+        disturbed.said_at("round 3/60")
+        time.sleep(0.3)
+        removed = time.monotonic()
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        noticed = disturbed.said_at("lost: ") - removed
+        # Without a node for it a peer does not come back.
+        time.sleep(5)
+        rounds = rounds_of(cut)
+        time.sleep(3)
+        assert rounds_of(cut) == rounds < 60
+        nodes.add_node(**NODE)
+        assert disturbed.end() == 0, disturbed.output.read_text()
+        assert undisturbed.end() == 0, undisturbed.output.read_text()
+        disturbed.require_no_traces()
+    finally:
+        disturbed.clean_up()
+        undisturbed.clean_up()
+    assert noticed < MOST_SECONDS_TO_NOTICE
+    assert interruptions(cut)
+    assert outcome(cut) == outcome(whole)
