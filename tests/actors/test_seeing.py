@@ -117,7 +117,7 @@ def scraped() -> dict[str, float]:
     where = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(where, timeout=30) as answer:
         text = answer.read().decode()
-    found = {}
+    found: dict[str, float] = {}
     for line in text.splitlines():
         if match := re.fullmatch(r"(ray_peercollab_\w+)\{(.*)\} (\S+)", line):
             tags = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
