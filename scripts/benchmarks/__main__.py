@@ -35,7 +35,7 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
     convergence.PART: convergence.measure,
 }
 
-# It trains for over an hour, and is for when training has changed.
+# It trains for an hour, and is for when training has changed.
 NOT_IN_ALL = {convergence.PART}
 
 
