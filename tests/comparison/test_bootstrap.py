@@ -74,3 +74,8 @@ def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
     difference_SU = differences(np.random.default_rng(16), 4, 30, Spread(1, 1, 1))
     intervals = [pigeonhole_interval(difference_SU, seed, resamples=100) for seed in (1, 1, 2)]
     assert intervals[0] == intervals[1] != intervals[2]
+
+
+def test_of_differences_that_are_all_the_same_it_is_that_difference() -> None:
+    interval = pigeonhole_interval(np.full((3, 8), 0.25), seed=1, resamples=50)
+    assert (interval.low, interval.high) == (0.25, 0.25)

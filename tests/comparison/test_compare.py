@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from peercollab.comparison.compare import compare_arms
+from peercollab.comparison.flips import flip_p_value
 from peercollab.comparison.holm import holm
 from peercollab.comparison.pairing import pair
 from peercollab.comparison.power import seeds_needed
 from peercollab.comparison.result import Comparison
+from peercollab.comparison.student import for_both, for_new_trainings, for_new_users
 from peercollab.results.per_user import UserRanks
 from tests.comparison.made_up import Spread, differences, paired
 
@@ -91,6 +93,25 @@ def test_what_is_compared_are_means_by_seed_and_by_user() -> None:
     )
     assert comparison.bootstrap is not None
     assert comparison.bootstrap.low < comparison.difference < comparison.bootstrap.high
+
+
+def test_each_question_is_answered_by_its_own_test() -> None:
+    difference_SU = differences(np.random.default_rng(23), 3, 50, Spread(1, 1, 1), true=1.0)
+    comparison = compare_arms(paired({"a": difference_SU}), seed=5)[0]
+    of_users, of_trainings, of_both = (
+        question(difference_SU) for question in (for_new_users, for_new_trainings, for_both)
+    )
+    expected = [
+        (of_users.interval(), flip_p_value(difference_SU.mean(axis=0), seed=5)),
+        (of_trainings.interval(), of_trainings.p_value()),
+        (of_both.interval(), of_both.p_value()),
+    ]
+    for answer, (interval, p_value) in zip(comparison.answers, expected, strict=True):
+        assert answer is not None
+        assert (answer.interval.low, answer.interval.high) == pytest.approx(
+            (interval.low, interval.high)
+        )
+        assert answer.p_value == pytest.approx(p_value)
 
 
 def test_holm_corrects_each_question_over_the_arms() -> None:
