@@ -11,12 +11,14 @@ H     attention heads
 K     hidden size of one head
 V     items of the catalogue
 U     users
+S     seeds, that is trainings (in comparisons)
+R     resamples (in comparisons)
 T     any shape: a parameter tensor
 ====  ==========================================================
 
 So ``hidden_BLD`` is float32 ``[rows, positions, hidden size]``, and a name without a suffix
 is not a tensor. Imports run one way:
-``cli -> run -> actors, results, serving -> training, transplant -> models, data``;
+``cli -> run -> actors, comparison, results, serving -> training, transplant -> models, data``;
 Ray is imported in ``actors`` alone.
 """
 

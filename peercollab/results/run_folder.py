@@ -36,6 +36,7 @@ BEST = "best"
 ITEMS = "items.parquet"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.json"
+PER_USER = "per_user.parquet"
 
 # In a checkpoint: what the driver knows, and the kept model so far.
 RUN_STATE = "run.json"
@@ -211,7 +212,7 @@ class RunFolder:
             )
             for split, rank_U in ranks.items()
         ]
-        pd.concat(frames, ignore_index=True).to_parquet(self.path / "per_user.parquet", index=False)
+        pd.concat(frames, ignore_index=True).to_parquet(self.path / PER_USER, index=False)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_whole(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import RR, Success, nDCG
 
-from peercollab.training.metrics import CUTOFFS, MISS, SELECTION_METRIC, metrics_of
+from peercollab.training.metrics import CUTOFFS, MISS, SELECTION_METRIC, gains_of, metrics_of
 
 LISTED = 30
 RANKS = st.lists(st.one_of(st.just(MISS), st.integers(1, LISTED)), min_size=1, max_size=25)
@@ -62,3 +62,12 @@ def test_other_cutoffs_can_be_asked_for() -> None:
 
 def test_the_selection_metric_is_one_of_them() -> None:
     assert SELECTION_METRIC in metrics_of(np.array([1], dtype=np.int32))
+
+
+def test_gains_are_of_each_user_and_their_means_are_the_metrics() -> None:
+    ranks_U = np.array([1, MISS, 3, 10, 11], dtype=np.int32)
+    gains = gains_of(ranks_U)
+    third = 1 / math.log2(11)
+    assert gains["ndcg@10"].tolist() == pytest.approx([1.0, 0.0, 0.5, third, 0.0])
+    assert gains["hr@5"].tolist() == [1.0, 0.0, 1.0, 0.0, 0.0]
+    assert {name: gain_U.mean() for name, gain_U in gains.items()} == metrics_of(ranks_U)
