@@ -120,7 +120,7 @@ class Rounds:
 
     def _run(self) -> RunResult:
         try:
-            with Heartbeat(self.folder.path) as heartbeat:
+            with Heartbeat(self.folder.path, lambda: self._interruptions) as heartbeat:
                 self._run_rounds(heartbeat)
                 self._until_done(self._conclude, say)
             self._note_late_interruptions()

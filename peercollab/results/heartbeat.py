@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,11 +33,13 @@ class Beat:
     Attributes
     ----------
     host, pid, started
-        Which process it is; when that began, in seconds since 1970.
+        Which process it is; when that began, in seconds since its machine did.
     at
         When it wrote this, in seconds since 1970.
     progress
         Where each peer was.
+    events
+        What went wrong since the last complete round.
     """
 
     host: str
@@ -45,6 +47,7 @@ class Beat:
     started: float
     at: float
     progress: list[dict[str, Any]]
+    events: list[str]
 
     @property
     def is_alive(self) -> bool:
@@ -52,7 +55,8 @@ class Beat:
         if self.host != socket.gethostname():
             return time.time() - self.at < SECONDS_OF_SILENCE
         with suppress(psutil.Error):
-            return psutil.Process(self.pid).create_time() == self.started
+            process = psutil.Process(self.pid)
+            return process.status() != psutil.STATUS_ZOMBIE and _began(process) == self.started
         return False
 
 
@@ -67,16 +71,24 @@ def last_beat(run: Path) -> Beat | None:
 class Heartbeat:
     """Tells in a run's folder, while in its context, that the run goes on.
 
+    Parameters
+    ----------
+    run
+        The folder.
+    events
+        Gives what went wrong since the last complete round.
+
     Attributes
     ----------
     progress
         Where the peers are, as dataclasses; told with the next beat.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, events: Callable[[], Sequence[str]]) -> None:
         self.progress: Sequence[Any] = ()
+        self._events = events
         self._path = run / RUNNING
-        self._started = psutil.Process().create_time()
+        self._started = _began(psutil.Process())
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
 
@@ -102,7 +114,13 @@ class Heartbeat:
             self._started,
             time.time(),
             [asdict(progress) for progress in self.progress],
+            list(self._events()),
         )
         # A full disk is told of by what matters.
         with suppress(OSError):
             write_whole(self._path, json.dumps(asdict(beat)) + "\n")
+
+
+def _began(process: psutil.Process) -> float:
+    """When it began, counted from when its machine did, which setting the clock leaves alone."""
+    return round(process.create_time() - psutil.boot_time(), 2)

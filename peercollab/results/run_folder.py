@@ -224,7 +224,7 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises
     ------
     PeercollabError
-        The path is no run folder, or the file is damaged.
+        The path is no run folder, or the file is damaged or cannot be read.
     """
     path = run / CONFIG
     try:
@@ -233,6 +233,10 @@ def read_config(run: Path) -> dict[str, Any]:
         raise PeercollabError(
             f"{run} is not the folder of a run ({CONFIG} is missing): give the --out of a training"
         ) from error
+    except OSError as error:
+        raise PeercollabError(f"{path} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PeercollabError(f"{path} is damaged: {error}") from error
-    return dict(config)
+    if not isinstance(config, dict):
+        raise PeercollabError(f"{path} is damaged: it is no JSON object")
+    return config

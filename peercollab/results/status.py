@@ -1,5 +1,6 @@
 """How a run stands, from its folder alone."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,7 +29,8 @@ class PeerStatus:
     loss, validation, positions_a_second
         Of its last round; None where there is none, or it sat that out.
     now
-        Round, step, steps and phase; None unless the run is going on.
+        Round, step, steps, loss (None before there is any) and phase; None unless the run is going
+        on.
     """
 
     peer: int
@@ -49,7 +51,9 @@ class Status:
     rounds, epochs
         Complete rounds, and the most there will be.
     age
-        Seconds since the last sign of it, a round or the like.
+        Seconds since the last sign of it: a round, or its driver's heartbeat.
+    record_age
+        Seconds since the last record of a round; None before the first.
     best
         Peer, round and validation of the best state so far.
     test
@@ -59,7 +63,8 @@ class Status:
     seconds
         Of the last round, by phase.
     events
-        Losses, returns and peers that sat rounds out, with their round.
+        Losses, returns and peers that sat rounds out, with their round; also of a round that is
+        not complete yet.
     checkpoint
         The last round whose checkpoint is complete.
     where
@@ -73,6 +78,7 @@ class Status:
     rounds: int
     epochs: int
     age: float
+    record_age: float | None
     best: Mapping[str, Any] | None
     test: float | None
     peers: list[PeerStatus]
@@ -95,8 +101,8 @@ def status(run: Path) -> Status:
         It is no run folder, or one of another version of peercollab.
     """
     folder, config = RunFolder(run), read_config(run)
-    rounds, beat = folder.rounds(), last_beat(run)
     try:
+        rounds, beat = folder.rounds(), last_beat(run)
         metrics = folder.metrics()
         last = rounds[-1] if rounds else None
         test = metrics.get("test", {}).get(SELECTION_METRIC)
@@ -107,16 +113,22 @@ def status(run: Path) -> Status:
             state=state,
             rounds=len(rounds),
             epochs=config["training"]["epochs"],
-            age=time.time() - _last_sign(run, beat),
+            age=_since(_last_sign(run, beat)),
+            record_age=_since((run / ROUNDS).stat().st_mtime) if rounds else None,
             best=metrics.get("selected") or (last and last["best"]),
             test=test,
             peers=_peers(config, last, beat if state == "running" else None),
             seconds=last["seconds"] if last else {},
-            events=[event for record in rounds for event in _events(record)],
+            events=[event for record in rounds for event in _events(record)]
+            + _latest_events(beat, last),
             checkpoint=checkpoint,
             where=f"process {beat.pid} on {beat.host}" if beat else None,
             next=_next(run, state, len(rounds), checkpoint),
         )
+    except OSError as error:
+        raise PeercollabError(
+            f"{error.filename or run} cannot be read: {error.strerror}"
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PeercollabError(
             f"{run} is of another version of peercollab, or damaged ({error})"
@@ -128,8 +140,10 @@ def in_words(status: Status) -> str:
     place = f" ({status.where})" if status.where else ""
     lines = [
         f"{status.run}: {status.state}{place}, {status.rounds} of at most {status.epochs} rounds, "
-        f"last sign {timedelta(seconds=int(status.age))} ago"
+        f"last sign {_in_time(status.age)} ago"
     ]
+    if status.record_age is not None:
+        lines.append(f"last record {_in_time(status.record_age)} ago")
     if best := status.best:
         whose = f" (peer {best['peer']}, round {best['round']})" if "peer" in best else ""
         lines.append(f"best validation {SELECTION_METRIC} {best[SELECTION_METRIC]:.4f}{whose}")
@@ -167,11 +181,20 @@ def _last_sign(run: Path, beat: Beat | None) -> float:
     return max([*signs, beat.at] if beat else signs)
 
 
+def _since(moment: float) -> float:
+    # The clocks of two machines differ.
+    return max(time.time() - moment, 0.0)
+
+
+def _in_time(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
+
+
 def _peers(
     config: Mapping[str, Any], last: Mapping[str, Any] | None, beat: Beat | None
 ) -> list[PeerStatus]:
     reports = {report["peer"]: report for report in last["peers"]} if last else {}
-    now = {progress["peer"]: progress for progress in beat.progress} if beat else {}
+    now = {of["peer"]: of | {"loss": _finite(of["loss"])} for of in beat.progress} if beat else {}
     peers = []
     for number in range(1, config["execution"]["peers"] + 1):
         report = reports.get(number, {})
@@ -186,6 +209,11 @@ def _peers(
             )
         )
     return peers
+
+
+def _finite(loss: float) -> float | None:
+    # JSON has no NaN.
+    return loss if math.isfinite(loss) else None
 
 
 def _peer_in_words(peer: PeerStatus) -> str:
@@ -207,6 +235,15 @@ def _events(record: Mapping[str, Any]) -> list[str]:
     return told + [
         f"round {round}: peer {failure['peer']} sat out: {failure['reason']}"
         for failure in record["failures"]
+    ]
+
+
+def _latest_events(beat: Beat | None, last: Mapping[str, Any] | None) -> list[str]:
+    """Those of the round that is not complete; a beat may be older than the last record."""
+    told = last["interruptions"] if last else []
+    round = last["round"] + 1 if last else 1
+    return [
+        f"round {round}: {event}" for event in (beat.events if beat else ()) if event not in told
     ]
 
 

@@ -1,17 +1,27 @@
 """How a run stands is known from its folder: while it goes on, when it was ended, and after."""
 
 import json
+import math
+import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from peercollab.cli import main
-from peercollab.results.heartbeat import RUNNING, SECONDS_OF_SILENCE, Beat, last_beat
+from peercollab.results.heartbeat import (
+    RUNNING,
+    SECONDS_OF_SILENCE,
+    Beat,
+    Heartbeat,
+    last_beat,
+)
 from peercollab.results.status import in_words, status
 from tests.test_resume import log as log
 from tests.traces import Watched
@@ -49,6 +59,8 @@ def test_a_run_that_goes_on_and_is_killed(
     assert now.where == f"process {going_on.process.pid} on {socket.gethostname()}"
     assert now.rounds >= 3
     assert now.age < 60
+    assert now.record_age is not None
+    assert now.record_age < 60
     assert now.checkpoint is not None
     assert [peer.peer for peer in now.peers] == [1, 2]
     assert all(peer.loss and peer.positions_a_second for peer in now.peers)
@@ -61,6 +73,9 @@ def test_a_run_that_goes_on_and_is_killed(
         assert main(command) == 2
         assert "the run is going on, as process" in capsys.readouterr().err
     going_on.process.kill()
+    # Until its parent asks for its end its number stays in use.
+    os.waitid(os.P_PID, going_on.process.pid, os.WEXITED | os.WNOWAIT)
+    assert status(folder).state == "killed"
     going_on.process.wait(60)
     killed = status(folder)
     assert killed.state == "killed"
@@ -124,8 +139,58 @@ def test_a_run_that_has_ended(
     assert "event 1\n" not in said
 
 
+def made_to_go_on(folder: Path, **beat: Any) -> None:
+    """Have the folder say that this process is its driver."""
+    with Heartbeat(folder, list):
+        own = json.loads((folder / RUNNING).read_text())
+    (folder / RUNNING).write_text(json.dumps(own | beat))
+
+
+def test_a_driver_is_known_after_its_machines_clock_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_to_go_on(tmp_path)
+    began, boot = psutil.Process().create_time(), psutil.boot_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: began + 3600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot + 3600)
+    beat = last_beat(tmp_path)
+    assert beat
+    assert beat.is_alive
+
+
+def test_what_a_run_goes_through_since_its_last_record(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert main(arguments(log, folder, 1)) == 0
+    rounds = folder / "rounds.jsonl"
+    record = json.loads(rounds.read_text())
+    rounds.write_text(json.dumps(record | {"interruptions": ["told already"]}) + "\n")
+    os.utime(rounds, (time.time() - 7200,) * 2)
+    progress = {"peer": 1, "round": 2, "step": 0, "steps": 9, "loss": math.nan, "phase": "train"}
+    made_to_go_on(folder, progress=[progress], events=["told already", "peer 2 died"])
+    capsys.readouterr()
+    assert main(["status", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told["state"] == "running"
+    assert told["peers"][0]["now"] == progress | {"loss": None}
+    assert told["events"] == ["round 1: told already", "round 2: peer 2 died"]
+    # The heart beats; and yet no round has been complete for long.
+    assert told["age"] < 60 < 7000 < told["record_age"]
+    assert main(["status", str(folder)]) == 0
+    assert "last record 2:00:0" in capsys.readouterr().out
+
+
+def test_a_clock_that_is_ahead_is_not_told_as_a_negative_age(log: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(arguments(log, folder, 1)) == 0
+    os.utime(folder / "rounds.jsonl", (time.time() + 500,) * 2)
+    stands = status(folder)
+    assert (stands.age, stands.record_age) == (0.0, 0.0)
+
+
 def test_a_driver_elsewhere_counts_as_gone_when_it_has_been_silent(tmp_path: Path) -> None:
-    beat = Beat("another host", 1, 0.0, time.time(), [])
+    beat = Beat("another host", 1, 0.0, time.time(), [], [])
     assert beat.is_alive
     assert not replace(beat, at=time.time() - SECONDS_OF_SILENCE - 1).is_alive
     # A process number that another process has by now.
@@ -139,14 +204,22 @@ def test_a_driver_elsewhere_counts_as_gone_when_it_has_been_silent(tmp_path: Pat
     [
         ({}, "is not the folder of a run"),
         ({"config.json": "{"}, "config.json is damaged"),
+        ({"config.json": "5"}, "config.json is damaged: it is no JSON object"),
+        ({"config.json": None}, "config.json cannot be read: Is a directory"),
         ({"config.json": "{}"}, "is of another version of peercollab, or damaged"),
+        ({"config.json": "{}", "rounds.jsonl": None}, "rounds.jsonl cannot be read: Is a dir"),
+        ({"config.json": "{}", "rounds.jsonl": "5"}, "is of another version of peercollab"),
+        ({"config.json": "{}", "metrics.json": "{"}, "is of another version of peercollab"),
     ],
 )
 def test_what_is_no_run_is_told_in_a_line(
-    files: dict[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: dict[str, str | None], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
+        if text is None:
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_text(text)
     assert main(["status", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert message in said.err
