@@ -173,6 +173,9 @@ class RayExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # What goes wrong in here must not hide what the run ended with.
+        with suppress(RayError):
+            self._printed.drain(SECONDS_BETWEEN_LOOKS)
         self._clean_up()
 
     def numbers(self) -> str:
@@ -235,7 +238,6 @@ class RayExecutor:
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         asked = self._peers[self._present[0]].rank_selected.remote(hold_out)
         (ranks,) = get([asked], f"ranking of {hold_out}", None, self._names)
-        self._printed.drain(SECONDS_BETWEEN_LOOKS)
         return np.array(ranks)
 
     def weights(self, peer: int) -> LayerArrays:

@@ -23,8 +23,9 @@ class Returning:
 
     def __init__(self, called: str) -> None:
         self.called = called
-        self._lines = keep_lines()
+        # Ray itself warns that what this calls is deprecated: that is not for the driver.
         is_new_again = ray.get_runtime_context().was_current_actor_reconstructed
+        self._lines = keep_lines()
         self.term: int | None = None if is_new_again else 0
 
     def __repr__(self) -> str:

@@ -3,8 +3,10 @@
 ./scripts/test tests/actors/test_seeing.py
 """
 
+import io
 import math
 import re
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from peercollab.actors.lines import MOST_LINES, Lines
+from peercollab.actors.lines import MOST_CHARACTERS, MOST_LINES, Lines
 from peercollab.actors.messages import Best, PeerReport
 from peercollab.actors.metrics import COUNTERS, GAUGES, Reading, readings
 from peercollab.actors.record import RoundRecord, Trouble
@@ -23,6 +25,7 @@ from tests.actors.test_recovery import options
 from tests.traces import Watched
 
 RULE = """
+import logging
 import sys
 import warnings
 
@@ -30,7 +33,11 @@ import warnings
 def telling(own, donor, keep):
     print("a line of", own.shape[0])
     print("an error", file=sys.stderr)
+    sys.stdout.writelines(["a line of lines\\n"])
+    logging.warning("logged")
     warnings.warn("a warning")
+    sys.stderr.write("\\r10 %\\r20 %\\n")
+    print("unfinished", end="" if own.ndim == 1 else "\\n")
     return own
 """
 
@@ -45,18 +52,24 @@ def test_what_a_rule_prints_at_the_peers_is_shown_once_with_their_names(
     )
     run = Watched(command.split(), tmp_path / "output.txt")
     try:
-        said = run.process.wait(240)
+        code = run.process.wait(240)
         lines = run.output.read_text().splitlines()
     finally:
         run.clean_up()
-    assert said == 0, lines
+    assert code == 0, lines
     # A layer has a weight and a bias, and each peer is asked about both.
     for peer in (1, 2):
         own = [line for line in lines if line.startswith(f"peer {peer}: ")]
-        assert len([line for line in own if "a line of" in line]) == 2
-        assert len([line for line in own if line == f"peer {peer}: an error"]) == 2
-        assert len([line for line in own if "UserWarning: a warning" in line]) == 1
-    assert sum("a line of" in line for line in lines) == 4
+        said = [line.removeprefix(f"peer {peer}: ") for line in own]
+        assert len([line for line in said if re.fullmatch(r"a line of \d+", line)]) == 2
+        for line in ("an error", "a line of lines", "WARNING:root:logged", "20 %", "unfinished"):
+            assert said.count(line) == 2, (line, lines)
+        # Python warns once of a place, and shows the line that is there.
+        assert len([line for line in said if line.endswith("UserWarning: a warning")]) == 1
+        assert said.count('  warnings.warn("a warning")') == 1
+        # Nothing of Ray's own, and nothing twice.
+        assert len(said) == 14, said
+    assert not [line for line in lines if line.startswith("coordinator:")]
     assert not [line for line in lines if "pid=" in line or "repeated" in line]
     assert run.output.read_text().count("Traceback") == 0
 
@@ -77,6 +90,37 @@ def test_lines_are_kept_whole_and_not_without_end(capsys: pytest.CaptureFixture[
     assert lines.take() == []
     # Ray's own log of the process has all of it.
     assert capsys.readouterr().out.startswith("one\ntwo\n0\n1\n")
+
+
+def test_what_a_terminal_would_not_show_is_left_out_of_lines() -> None:
+    lines = Lines(io.StringIO())
+    # Ray's word to its own log monitor, a bar that is drawn anew, an end of line as on Windows.
+    lines.write(":actor_name:peer 1\n\r10 %\r20 %\nwhole\r\n\n")
+    assert lines.take() == ["20 %", "whole"]
+    for number in range(10_000):
+        lines.write(f"\r{number} of many steps")
+    assert len(lines._begun) <= MOST_CHARACTERS
+    assert lines.take() == []
+    # Nothing has come since: it is given as it stands, once.
+    assert lines.take() == ["9999 of many steps"]
+    assert lines.take() == []
+
+
+def test_what_prints_while_it_is_printed_does_not_wait_for_itself() -> None:
+    lines = Lines(io.StringIO())
+
+    class Telling(str):
+        """Prints when it is put behind what is there, as garbage may when it is collected."""
+
+        def __radd__(self, before: str) -> str:
+            lines.write("within\n")
+            return before + str(self)
+
+    writer = threading.Thread(target=lines.write, args=(Telling("without\n"),), daemon=True)
+    writer.start()
+    writer.join(10)
+    assert not writer.is_alive()
+    assert sorted(lines.take()) == ["within", "without"]
 
 
 def test_a_record_as_metrics() -> None:
