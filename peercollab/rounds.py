@@ -16,6 +16,7 @@ from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
 from peercollab.data.sequences import SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
+from peercollab.disk import writing
 from peercollab.errors import FaultError, LostError, PeercollabError
 from peercollab.machine import environment
 from peercollab.models.saved import save_description
@@ -79,7 +80,8 @@ class Rounds:
         try:
             self.folder.create(config, environment())
             if demo:
-                write_csv(demo, self.folder.path / DEMO_FILE)
+                with writing(self.folder.path / DEMO_FILE):
+                    write_csv(demo, self.folder.path / DEMO_FILE)
             save_description(self.data.histories.n_items, self.options.model, self.folder.best)
             self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
             self._require_shared_folder()
@@ -126,7 +128,7 @@ class Rounds:
             self._note_late_interruptions()
         except BaseException:
             if self.rounds:
-                with suppress(OSError):  # The disk may be what is wrong.
+                with suppress(PeercollabError):  # The disk may be what is wrong.
                     self._note_late_interruptions()
                 say(
                     f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
@@ -268,7 +270,8 @@ class Rounds:
         """See to it that every peer reads in the run's folder what is written there from here."""
         token = secrets.token_hex()
         path = self.folder.path.absolute() / "token"
-        path.write_text(token, encoding="ascii")
+        with writing(path):
+            path.write_text(token, encoding="ascii")
         try:
             for number, seen in enumerate(self.executor.read(path), start=1):
                 if seen != token:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from peercollab.disk import replacing
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
@@ -20,10 +21,15 @@ DESCRIPTION = "model.json"
 
 
 def save_weights(state: Mapping[str, Tensor], folder: Path) -> None:
-    """Put a model's state into the folder: whole, or not at all."""
-    unfinished = folder / f"{WEIGHTS}.unfinished"
-    save_tensors(state, unfinished)
-    unfinished.replace(folder / WEIGHTS)
+    """Put a model's state into the folder: whole, or not at all.
+
+    Raises
+    ------
+    PeercollabError
+        It could not be written.
+    """
+    with replacing(folder / WEIGHTS) as unfinished:
+        save_tensors(state, unfinished)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -42,7 +48,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def save_description(n_items: int, options: SASRecOptions, folder: Path) -> None:
     """Write what is needed, besides the weights, to build the model again."""
     description = {"model": "sasrec", "items": n_items, "options": asdict(options)}
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / DESCRIPTION) as unfinished:
+        unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(folder: Path, device: torch.device) -> SequenceModel:

@@ -13,14 +13,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
+from peercollab.disk import replacing, writing
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import save_tensors
 from peercollab.results.state_tree import flatten, load_tree
@@ -72,7 +71,7 @@ class Checkpoints:
             It cannot be made.
         """
         path = self.of(round)
-        with _told(path):
+        with _writing(path):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(parents=True)
         return path
@@ -170,9 +169,10 @@ def save_tree(tree: Any, folder: Path, name: str) -> Digests:
     """
     shape, tensors = flatten(tree)
     tensors_file, shape_file = tree_files(name)
-    with _told(folder):
+    with _writing(folder / tensors_file):
         save_tensors(tensors, folder / tensors_file)
-        write_whole(folder / shape_file, json.dumps(shape))
+    write_whole(folder / shape_file, json.dumps(shape))
+    with _writing(folder):
         return digests(folder, (tensors_file, shape_file))
 
 
@@ -190,7 +190,7 @@ def read_tree(folder: Path, name: str) -> Any:
 
 def carry_over(names: Mapping[str, str], source: Path, target: Path) -> Digests:
     """Files of one folder in another, under the names given for theirs; links where possible."""
-    with _told(target):
+    with _writing(target):
         for old, new in names.items():
             (target / new).unlink(missing_ok=True)
             try:
@@ -221,13 +221,17 @@ def digest(path: Path, *, sync: bool = False) -> Digest:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Put a text into a file: all of it, and on the disk, or none."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
+    """Put a text into a file: all of it, and on the disk, or none.
+
+    Raises
+    ------
+    PeercollabError
+        It could not be written.
+    """
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
     _sync(path.parent)
 
 
@@ -249,13 +253,6 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """A failure to write, in our words."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PeercollabError(
-            f"checkpoint {path} could not be written: {reason}; the one before it stays as it is"
-        ) from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    """Tell of a part of a checkpoint that cannot be written."""
+    return writing(path, "the checkpoint before it stays as it is")

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import psutil
 
+from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import write_whole
 
 RUNNING = "running.json"
@@ -117,7 +118,7 @@ class Heartbeat:
             list(self._events()),
         )
         # A full disk is told of by what matters.
-        with suppress(OSError):
+        with suppress(PeercollabError):
             write_whole(self._path, json.dumps(asdict(beat)) + "\n")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from peercollab.errors import PeercollabError
+from peercollab.disk import replacing
 from peercollab.results import donor_plot, layer_plots, plots
 from peercollab.results.metrics_table import judged_on, metrics_table, times
 from peercollab.results.stored_run import StoredRun, read_run
@@ -59,12 +59,8 @@ def write_report(folder: Path) -> Path:
     # Names of files may hold bytes that are no text.
     page = _page(run, folder).encode("utf-8", errors="backslashreplace")
     path = folder / REPORT
-    unfinished = folder / f"{REPORT}.unfinished"
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(page)
-        unfinished.replace(path)
-    except OSError as error:
-        raise PeercollabError(f"{path} cannot be written: {error.strerror}") from error
     return path
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from peercollab.data.sequences import IdArray, Int32Array, Int64Array
 from peercollab.data.split import HoldOut
+from peercollab.disk import replacing, writing
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import WEIGHTS
 from peercollab.results.checkpoint import (
@@ -114,11 +115,13 @@ class RunFolder:
     def write_items(self, item_ids: IdArray, counts_V: Int64Array) -> None:
         """Each item's own id and training interactions, in the order of item numbers."""
         frame = pd.DataFrame({"item": item_ids.astype(str), "interactions": counts_V})
-        frame.to_parquet(self.best / ITEMS, index=False)
+        with writing(self.best / ITEMS):
+            frame.to_parquet(self.best / ITEMS, index=False)
 
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``rounds.jsonl``."""
-        with (self.path / ROUNDS).open("a", encoding="utf-8") as file:
+        path = self.path / ROUNDS
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -212,7 +215,8 @@ class RunFolder:
             )
             for split, rank_U in ranks.items()
         ]
-        pd.concat(frames, ignore_index=True).to_parquet(self.path / PER_USER, index=False)
+        with replacing(self.path / PER_USER) as unfinished:
+            pd.concat(frames, ignore_index=True).to_parquet(unfinished, index=False)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_whole(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -135,7 +135,7 @@ def test_no_space_left_is_told_and_the_checkpoint_before_is_whole(
 
     monkeypatch.setattr(module, "save_tensors", full)
     path = checkpoints.begin(2)
-    with pytest.raises(PeercollabError, match=r"round-2 could not be written: No space left"):
+    with pytest.raises(PeercollabError, match=r"cannot be written: No space left"):
         save_tree(TREE, path, "peer-1")
     checkpoints.discard(2)
     assert checkpoints.latest(print) == 1
