@@ -10,6 +10,8 @@ from peercollab.actors.placement import peers_by_node
 from peercollab.models.build import model_bytes
 
 MB = 1 << 20
+# How a store is given more memory.
+REMEDY = "`ray start --object-store-memory BYTES`, and in a container --shm-size"
 # Of every tensor, what Adam keeps.
 MOMENTS = 2
 
@@ -57,5 +59,5 @@ def small_store(
     return (
         f"look: an exchange may take {need / MB:.0f} MB of a node's object store, which has "
         f"{store / MB:.0f} MB; the rest goes through the disk, many times slower. Give it more: "
-        "`ray start --object-store-memory BYTES`, and in a container --shm-size"
+        f"{REMEDY}"
     )

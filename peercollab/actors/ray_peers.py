@@ -11,9 +11,16 @@ from typing import Any
 import ray
 from ray import ObjectRef, cloudpickle
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayTaskError,
+)
 
 from peercollab.actors.messages import Graft, PeerReport, Soup
+from peercollab.actors.object_store import REMEDY
 from peercollab.errors import LostError, PeercollabError
 from peercollab.results.checkpoint import Digests
 from peercollab.transplant.layers import LayerMap
@@ -218,6 +225,11 @@ def get(
     except RayTaskError as error:
         if isinstance(error.cause, PeercollabError):
             raise error.cause from None
+        if isinstance(error, (ObjectStoreFullError, OutOfDiskError)):
+            raise PeercollabError(
+                f"{awaited} found no room in a node's object store, nor on the disk that Ray goes "
+                f"on to when that is full. Make room on the disk, or give the store more: {REMEDY}"
+            ) from error
         raise PeercollabError(
             f"{awaited} failed: {type(error.cause).__name__}: {error.cause}"
         ) from error
