@@ -1,9 +1,13 @@
 """A small log and small peers for the tests of the actors."""
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from peercollab.actors.messages import PeerSetup, SharedSetup
@@ -13,6 +17,7 @@ from peercollab.models.saved import save_description
 from peercollab.run import with_start
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import TransplantOptions
+from tests.traces import marked, processes_with
 
 
 @pytest.fixture
@@ -50,3 +55,27 @@ def make_shared(
         return SharedSetup(model, options, settings, threads=1, best=best)
 
     return make
+
+
+@pytest.fixture
+def start_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Starts a `ray.cluster_utils.Cluster` by its head, for runs to join; nothing of it is left."""
+    from ray.cluster_utils import Cluster
+
+    folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
+    clusters: list[Any] = []
+    for name, value in marked(folder).items():
+        monkeypatch.setenv(name, value)
+
+    def start(head: dict[str, Any]) -> Any:
+        node = {**head, "include_dashboard": False}
+        clusters.append(Cluster(initialize_head=True, head_node_args=node))
+        return clusters[-1]
+
+    yield start
+
+    for cluster in clusters:
+        cluster.shutdown()
+    _, alive = psutil.wait_procs(processes_with(folder), timeout=30)
+    shutil.rmtree(folder)
+    assert not alive, alive

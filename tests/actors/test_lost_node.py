@@ -3,51 +3,31 @@
 ./scripts/test --slow tests/actors/test_lost_node.py
 """
 
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.test_chaos import RUN, interruptions, rounds_of
 from tests.test_resume import log as log
 from tests.test_resume import outcome
-from tests.traces import Watched, marked, processes_with
+from tests.traces import Watched
 
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 << 20}
 OPTIONS = f"--epochs 60 {RUN} --peers 3"
 MOST_SECONDS_TO_NOTICE = 30.0
 
 
-@pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A cluster of three nodes of one CPU each; nothing of it is left afterwards."""
-    from ray.cluster_utils import Cluster
-
-    folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
-    for name, value in marked(folder).items():
-        monkeypatch.setenv(name, value)
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    try:
-        for _ in range(2):
-            cluster.add_node(**NODE)
-        yield cluster
-    finally:
-        cluster.shutdown()
-        _, alive = psutil.wait_procs(processes_with(folder), timeout=30)
-        rmtree(folder)
-    assert not alive, alive
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
-    nodes: Any, log: Path, tmp_path: Path
+    start_nodes: Callable[..., Any], log: Path, tmp_path: Path
 ) -> None:
+    nodes = start_nodes(NODE)
+    for _ in range(2):
+        nodes.add_node(**NODE)
     train = ["train", "--data", str(log), *OPTIONS.split()]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     undisturbed = Watched(

@@ -1,6 +1,8 @@
 """A store that the exchanges would overflow is told of before the run."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,18 @@ from peercollab.data.sequences import Histories
 from peercollab.models.build import build_model, model_bytes
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.transplant.options import TransplantOptions
+from tests.test_resume import log as log
+from tests.test_resume import outcome
+from tests.traces import Watched
 
 MB = 1 << 20
+
+# Three peers give more than 60 MB each, to a store of 80 MB.
+LARGE = (
+    "--epochs 2 --hidden-size 1024 --blocks 1 --max-length 10 --batch-size 64 --min-interactions 1 "
+    "--threads-per-peer 1 --peers 3 --rule average --donors mean --moments transplant"
+)
+SMALL_STORE = {"num_cpus": 2, "num_gpus": 0, "object_store_memory": 80 * MB}
 
 
 def test_bytes_of_a_model_are_known_before_it_is_made() -> None:
@@ -62,3 +74,46 @@ def test_a_run_tells_of_a_small_store_and_goes_on(
     assert said.startswith(
         "look: an exchange may take 400 MB of a node's object store, which has 256"
     )
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_an_exchange_does_not_fit_into_the_store(
+    start_nodes: Callable[..., Any], log: Path, tmp_path: Path
+) -> None:
+    """Ray takes the disk for the rest."""
+    nodes = start_nodes(SMALL_STORE)
+    runs = {}
+    for name, where in {
+        "ray": ["--address", nodes.address],
+        "local": ["--executor", "local"],
+    }.items():
+        command = ["train", "--data", str(log), "--out", str(tmp_path / name), *LARGE.split()]
+        runs[name] = run = Watched([*command, *where], tmp_path / f"{name}.txt")
+        try:
+            assert run.end() == 0, run.output.read_text()
+            run.require_no_traces()
+        finally:
+            run.clean_up()
+    logs = nodes.head_node.get_logs_dir_path()
+    assert "Spilled" in (Path(logs) / "raylet.out").read_text()
+    assert "look: an exchange may take" in runs["ray"].output.read_text()
+    assert outcome(tmp_path / "ray") == outcome(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_a_full_store_and_a_full_disk_end_the_run_in_our_words(
+    start_nodes: Callable[..., Any], log: Path, tmp_path: Path
+) -> None:
+    # Ray takes a disk for full from this share on, which every disk has.
+    full = {"local_fs_capacity_threshold": 1e-9}
+    nodes = start_nodes({**SMALL_STORE, "_system_config": full})
+    command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *LARGE.split()]
+    run = Watched([*command, "--address", nodes.address], tmp_path / "output.txt")
+    try:
+        assert run.end() == 2, run.output.read_text()
+        run.require_no_traces()
+    finally:
+        run.clean_up()
+    *_, last = run.output.read_text().splitlines()
+    assert last.startswith("peercollab: the peers' transplant found no room in a node's object sto")
+    assert "--object-store-memory BYTES" in last
