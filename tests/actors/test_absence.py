@@ -226,6 +226,7 @@ def stopping() -> Iterator[Callable[[], None]]:
     assert stopped, "no peer was at work"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_peer_that_hangs_is_ended_and_comes_back(
     log: Path, tmp_path: Path, stopping: Callable[[], None]
@@ -277,6 +278,7 @@ def test_a_round_in_which_a_peer_raised_is_done_again(
     assert outcome(result.folder) == outcome(whole.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_peer_that_raises_again_and_again_ends_the_run_which_can_be_resumed(
     log: Path, tmp_path: Path, stumbling: Callable[[int], None]
