@@ -54,6 +54,11 @@ class PeerActor(Returning, Peer):
         device = local_device("auto" if has_gpu else "cpu", 0)
         Peer.__init__(self, own, shared, ray.get(cloudpickle.loads(histories)), device)
 
+    def whereabouts(self) -> str:
+        now = self.progress()
+        step = f" after step {now.step} of {now.steps}" if now.phase == "train" else ""
+        return f", round {now.round}{step}"
+
     def restore_for(self, term: int, folder: Path) -> int:
         """Begin a term of the run with `restore`."""
         round = self.restore(folder)

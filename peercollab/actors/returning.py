@@ -35,6 +35,10 @@ class Returning:
         """What was printed here since this was asked for the last time."""
         return self._lines.take()
 
+    def whereabouts(self) -> str:
+        """Where in the run it is, for messages that say what went wrong."""
+        return ""
+
     def require(self, term: int) -> None:
         """Refuse a call that goes on from what this actor does not know, or no longer.
 
@@ -52,7 +56,7 @@ class Returning:
 def in_its_term(names: Iterable[str]) -> Callable[[type[T]], type[T]]:
     """Have these methods of an actor's class take the term that the call belongs to.
 
-    What they raise that is no error of ours is told with the actor's name.
+    What they raise that is no error of ours is told with the actor's name and whereabouts.
     """
 
     def guarded(kind: type[T]) -> type[T]:
@@ -72,7 +76,11 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         except PeercollabError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise FaultError(f"{self.called} failed in {method.__name__}: {what}") from error
+            # Torch tells what went wrong in the first line, and where in its own code in more.
+            reason = (str(error).splitlines() or [""])[0]
+            raise FaultError(
+                f"{self.called} failed in {method.__name__}{self.whereabouts()}: "
+                f"{type(error).__name__}: {reason}"
+            ) from error
 
     return call
