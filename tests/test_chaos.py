@@ -5,6 +5,7 @@
 
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,15 @@ from tests.traces import Kind, Watched
 RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1"
 KILLS = 20
 MOST_SECONDS_TO_NOTICE = 5.0
+
+OWN_RULE = """
+from pathlib import Path
+
+def halfway(own, donor, keep):
+    if Path({switch!r}).exists():
+        raise RuntimeError("out of luck")
+    return (own + donor) / 2
+"""
 VICTIMS: tuple[Kind | Literal["driver"], ...] = ("peer", "coordinator", "peer", "driver")
 
 
@@ -120,5 +130,35 @@ def test_a_killed_peer_is_noticed_within_seconds(log: Path, tmp_path: Path) -> N
         run.require_no_traces()
     finally:
         run.clean_up()
+    print(f"noticed after {noticed:.2f} s")
     assert noticed < MOST_SECONDS_TO_NOTICE
     assert len(interruptions(folder)) == 1
+
+
+@pytest.mark.slow
+def test_a_rule_that_raises_ends_the_run_in_one_line_and_the_run_goes_on_later(
+    log: Path, tmp_path: Path
+) -> None:
+    switch, rule = tmp_path / "switch", tmp_path / "own.py"
+    rule.write_text(OWN_RULE.format(switch=str(switch)))
+    own = ["--rule", f"{rule}:halfway"]
+    assert main([*options(log, tmp_path / "whole", 60), *own, "--executor", "local"]) == 0
+    folder = tmp_path / "run"
+    run = Watched([*options(log, folder, 60), *own], tmp_path / "output.txt")
+    try:
+        run.said_at("round 2/60")
+        switch.touch()
+        assert run.end() == 2, run.output.read_text()
+        run.require_no_traces()
+    finally:
+        run.clean_up()
+    said = run.output.read_text()
+    assert "Traceback" not in said
+    *_, advice, complaint = said.splitlines()
+    assert f"`peercollab train --resume {folder}` goes on" in advice
+    assert re.match(
+        r"peercollab: --rule .*own.py:halfway failed on .*: RuntimeError: out of luck", complaint
+    )
+    switch.unlink()
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert outcome(folder) == outcome(tmp_path / "whole")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.test_chaos import RUN, interruptions, rounds_of
@@ -17,15 +18,32 @@ from tests.traces import Watched
 
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 << 20}
 OPTIONS = f"--epochs 60 {RUN} --peers 3"
-MOST_SECONDS_TO_NOTICE = 30.0
+MOST_SECONDS_TO_NOTICE = {"killed": 5.0, "frozen": 20.0}
+
+# What cluster/README.md advises: of itself Ray gives a node that is silent a minute.
+QUICK_CHECKS = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
+
+
+def freeze(node: Any) -> None:
+    """Stop all that a node runs, as a lost network would."""
+    (raylet,) = node.all_processes["raylet"]
+    top = psutil.Process(raylet.process.pid)
+    for process in [top, *top.children(recursive=True)]:
+        process.suspend()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
-    start_nodes: Callable[..., Any], log: Path, tmp_path: Path
+    how: str, start_nodes: Callable[..., Any], log: Path, tmp_path: Path
 ) -> None:
-    nodes = start_nodes(NODE)
+    nodes = start_nodes({**NODE, "_system_config": QUICK_CHECKS} if how == "frozen" else NODE)
     for _ in range(2):
         nodes.add_node(**NODE)
     train = ["train", "--data", str(log), *OPTIONS.split()]
@@ -40,9 +58,14 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
     try:
         disturbed.said_at("round 3/60")
         time.sleep(0.3)
-        removed = time.monotonic()
-        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-        noticed = disturbed.said_at("lost: ") - removed
+        node = next(iter(nodes.worker_nodes))
+        lost = time.monotonic()
+        if how == "frozen":
+            freeze(node)
+            noticed = disturbed.said_at("lost: ") - lost
+        nodes.remove_node(node, allow_graceful=False)
+        if how == "killed":
+            noticed = disturbed.said_at("lost: ") - lost
         # Without a node for it a peer does not come back.
         time.sleep(5)
         rounds = rounds_of(cut)
@@ -55,6 +78,7 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
     finally:
         disturbed.clean_up()
         undisturbed.clean_up()
-    assert noticed < MOST_SECONDS_TO_NOTICE
+    print(f"{how}: noticed after {noticed:.1f} s")
+    assert noticed < MOST_SECONDS_TO_NOTICE[how]
     assert interruptions(cut)
     assert outcome(cut) == outcome(whole)
