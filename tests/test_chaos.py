@@ -79,6 +79,7 @@ def await_actors(run: Watched, kind: Kind, seconds: float = 60) -> list[psutil.P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_twenty_kills_at_random_moments_leave_no_trace_in_the_end(
     log: Path, tmp_path: Path
 ) -> None:
