@@ -18,9 +18,10 @@ from tests.test_resume import log as log
 from tests.test_resume import outcome
 from tests.traces import Kind, Watched
 
-RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1"
+RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1 --patience 0"
 KILLS = 20
 MOST_SECONDS_TO_NOTICE = 5.0
+LOSS = re.compile(r"^(?:lost:|resumed after)", re.MULTILINE)
 
 OWN_RULE = """
 from pathlib import Path
@@ -69,6 +70,15 @@ def await_rounds(run: Watched, folder: Path, rounds: int, seconds: float = 120) 
     return run.is_running()
 
 
+def await_losses(run: Watched, losses: int, seconds: float = 120) -> None:
+    """Wait until so many losses have been told, by this run or those that it goes on with."""
+    deadline = time.monotonic() + seconds
+    while len(re.findall(LOSS, run.output.read_text())) < losses:
+        assert run.is_running(), run.output.read_text()
+        assert time.monotonic() < deadline, run.output.read_text()
+        time.sleep(0.02)
+
+
 def await_actors(run: Watched, kind: Kind, seconds: float = 60) -> list[psutil.Process]:
     """The processes of a run's actors of a class, which may be being made again."""
     deadline = time.monotonic() + seconds
@@ -83,21 +93,21 @@ def await_actors(run: Watched, kind: Kind, seconds: float = 60) -> list[psutil.P
 def test_twenty_kills_at_random_moments_leave_no_trace_in_the_end(
     log: Path, tmp_path: Path
 ) -> None:
-    epochs = 150
+    epochs = 300
     assert main([*options(log, tmp_path / "whole", epochs), "--executor", "local"]) == 0
     folder, output = tmp_path / "disturbed", tmp_path / "output.txt"
     draws = random.Random(4)
     runs = [Watched(options(log, folder, epochs), output)]
     try:
         for kill in range(KILLS):
-            # A round has been completed since the last kill: the run is at work.
+            # The last kill was told, and a round has been completed since: the run is at work.
+            await_losses(runs[-1], kill)
             assert await_rounds(runs[-1], folder, rounds_of(folder) + 1), output.read_text()
             time.sleep(draws.uniform(0.0, 0.5))
             victim = VICTIMS[kill % len(VICTIMS)]
             if victim != "driver":
                 draws.choice(await_actors(runs[-1], victim)).kill()
                 continue
-            runs[-1].started()
             runs[-1].process.kill()
             runs[-1].process.wait(60)
             runs.append(Watched(["train", "--resume", str(folder)], output))

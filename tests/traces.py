@@ -22,6 +22,8 @@ import psutil
 MARK = "PEERCOLLAB_TEST_MARK"
 SHARED_MEMORY = Path("/dev/shm")
 
+SECONDS_BETWEEN_NOTES = 5.0
+
 Kind = Literal["peer", "coordinator"]
 
 
@@ -53,6 +55,7 @@ class Watched:
         **settings: str,
     ) -> None:
         self.output = output
+        output.touch()
         self.folder = Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
         self._segments: set[Path] = set()
         self._lines: list[tuple[float, str]] = []
@@ -90,11 +93,7 @@ class Watched:
 
     def started(self) -> list[psutil.Process]:
         """All processes of it that are alive now, itself included."""
-        found = processes_with(self.folder)
-        for process in found:
-            with suppress(psutil.Error, OSError):
-                self._segments |= {Path(mapped.path) for mapped in process.memory_maps()}
-        return found
+        return processes_with(self.folder)
 
     def actors(self, kind: Kind) -> list[psutil.Process]:
         """The processes of its peers or its coordinator."""
@@ -127,10 +126,20 @@ class Watched:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         with self.output.open("a", encoding="utf-8") as file:
+            noted = 0.0
             for line in self.process.stdout:
                 self._lines.append((time.monotonic(), line))
                 file.write(line)
                 file.flush()
+                if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
+                    self._note_segments()
+                    noted = time.monotonic()
+
+    def _note_segments(self) -> None:
+        """Note what shared memory it has now, also what has no name any more."""
+        for process in self.started():
+            with suppress(psutil.Error, OSError):
+                self._segments |= {Path(mapped.path) for mapped in process.memory_maps()}
 
 
 def marked(folder: Path) -> dict[str, str]:
