@@ -18,7 +18,8 @@ T     any shape: a parameter tensor
 
 So ``hidden_BLD`` is float32 ``[rows, positions, hidden size]``, and a name without a suffix
 is not a tensor. Imports run one way:
-``cli -> run -> actors, comparison, results, serving -> training, transplant -> models, data``;
+``cli -> comparison -> run -> actors, results, serving, significance -> training, transplant ->
+models, data``;
 Ray is imported in ``actors`` alone.
 """
 

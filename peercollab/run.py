@@ -1,7 +1,7 @@
 """A training run from data to result: the wiring of all rooms."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ from peercollab.actors.executor import Executor, LocalExecutor
 from peercollab.actors.messages import PeerSetup, SharedSetup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.data.demo import DEMO, demo_interactions
+from peercollab.data.layout import Layout
 from peercollab.data.prepare import prepare
 from peercollab.data.read import Interactions, read_interactions
-from peercollab.data.sequences import Histories
+from peercollab.data.sequences import Histories, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
 from peercollab.errors import PeercollabError
 from peercollab.machine import usable_cores
 from peercollab.options import TrainOptions
 from peercollab.results.display import say
-from peercollab.results.heartbeat import last_beat
+from peercollab.results.heartbeat import require_idle
 from peercollab.results.run_folder import RunFolder, read_config
 from peercollab.resume import changes, stored_options, stored_peers
 from peercollab.rounds import Rounds, RunResult
@@ -34,7 +35,39 @@ from peercollab.transplant.rules.rule import Rule
 MANY_SEEN_TARGETS = 0.05
 
 
-def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) -> RunResult:
+@dataclass(frozen=True)
+class Loaded:
+    """The data of a run, ready to be trained on.
+
+    Attributes
+    ----------
+    data
+        All histories, with the own ids.
+    layout
+        How the file was read.
+    demo
+        The built-in interactions, where these are the data.
+    """
+
+    data: SequenceData
+    layout: Layout
+    demo: Interactions | None
+
+
+def load(options: TrainOptions) -> Loaded:
+    """Read and prepare the interactions that the options name, with lines on what was found."""
+    interactions = read_data(options)
+    data, counts = prepare(interactions, options.prepare)
+    say(counts.describe())
+    return Loaded(data, interactions.layout, interactions if options.data == DEMO else None)
+
+
+def train(
+    options: TrainOptions,
+    *,
+    peers: Sequence[PeerSetup] | None = None,
+    loaded: Loaded | None = None,
+) -> RunResult:
     """Train, keep the best state by validation NDCG@10, and rank the test items under it.
 
     Parameters
@@ -44,6 +77,8 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
     peers
         The peers' own settings; by default as many as the options say, with streams 1 to N and
         learning rates spread. A run that is gone on with has its own.
+    loaded
+        What `load` gives for these options, if it was called already.
 
     Raises
     ------
@@ -54,13 +89,12 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
         It was stopped; what the last completed round left is usable, and can be resumed.
     """
     folder = RunFolder(options.folder)
-    _require_idle(folder.path)
+    require_idle(folder.path)
     config = _config_to_go_on_with(options) if options.resume else None
     if config is None:
         folder.require_creatable(overwrite=options.overwrite)
-    interactions = read_data(options)
-    data, counts = prepare(interactions, options.prepare)
-    say(counts.describe())
+    loaded = loaded or load(options)
+    data = loaded.data
     popularity = popularity_ranks(data.histories, keep_seen=options.training.keep_seen)
     _say_seen_targets(popularity["test"], options.training.keep_seen)
     if config is not None:
@@ -78,7 +112,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
     )
     say(_describe_peers(options, peers, shared.threads))
     described: dict[str, Any] = options.as_json() | {
-        "layout": asdict(interactions.layout),
+        "layout": asdict(loaded.layout),
         "data_checksum": data.checksum(),
         "peers": [asdict(peer) for peer in peers],
         "threads": shared.threads,
@@ -93,7 +127,7 @@ def train(options: TrainOptions, *, peers: Sequence[PeerSetup] | None = None) ->
         rounds = Rounds(options, folder, executor, data, popularity)
         if config is not None:
             return rounds.resume(described)
-        return rounds.begin(described, interactions if options.data == DEMO else None)
+        return rounds.begin(described, loaded.demo)
 
 
 def _config_to_go_on_with(options: TrainOptions) -> dict[str, Any]:
@@ -114,15 +148,6 @@ def _require_same(config: dict[str, Any], now: dict[str, Any], folder: RunFolder
         raise PeercollabError(
             f"--resume {folder.path}: the rule's file was changed since the run began; give it "
             "back its text of then, which config.json has under settings"
-        )
-
-
-def _require_idle(run: Path) -> None:
-    """Two drivers in one folder would ruin it."""
-    if (beat := last_beat(run)) and beat.is_alive:
-        raise PeercollabError(
-            f"{run}: the run is going on, as process {beat.pid} on {beat.host}: end that first, or "
-            "take another folder"
         )
 
 

@@ -69,6 +69,15 @@ def last_beat(run: Path) -> Beat | None:
         return None
 
 
+def require_idle(run: Path) -> None:
+    """Refuse to start where a run goes on already: two drivers in one folder would ruin it."""
+    if (beat := last_beat(run)) and beat.is_alive:
+        raise PeercollabError(
+            f"{run}: the run is going on, as process {beat.pid} on {beat.host}: end that first, or "
+            "take another folder"
+        )
+
+
 class Heartbeat:
     """Tells in a run's folder, while in its context, that the run goes on.
 

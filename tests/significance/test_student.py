@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from peercollab.comparison.student import (
+from peercollab.significance.student import (
     CONFIDENCE,
     Estimate,
     Interval,
@@ -15,7 +15,7 @@ from peercollab.comparison.student import (
     for_new_users,
 )
 from peercollab.training.metrics import Float64Array
-from tests.comparison.made_up import Spread, differences
+from tests.significance.made_up import Spread, differences
 
 EXPERIMENTS = 600
 TRUE = 0.7

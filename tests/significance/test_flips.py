@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from peercollab.comparison.flips import FLIPS, flip_p_value, least_p_value
+from peercollab.significance.flips import FLIPS, flip_p_value, least_p_value
 from peercollab.training.metrics import Float64Array
 
 # Whole numbers: sums are exact, and ties are real.
@@ -60,7 +60,7 @@ def test_many_units_are_drawn_in_parts_that_change_nothing_in_law(
 ) -> None:
     difference_N = np.random.default_rng(8).normal(0.3, size=50)
     whole = flip_p_value(difference_N, seed=1)
-    monkeypatch.setattr("peercollab.comparison.flips.CHUNK", 333)
+    monkeypatch.setattr("peercollab.significance.flips.CHUNK", 333)
     assert flip_p_value(difference_N, seed=1) == pytest.approx(
         whole, abs=2 * monte_carlo_tolerance(whole)
     )

@@ -1,8 +1,8 @@
 """What may be said of an arm, and what not: from numbers to a few plain sentences."""
 
-from peercollab.comparison.power import MOST_SEEDS, SIGNIFICANCE
-from peercollab.comparison.result import Answer, Comparison
-from peercollab.comparison.student import Interval
+from peercollab.significance.power import MOST_SEEDS, SIGNIFICANCE
+from peercollab.significance.result import Answer, Comparison
+from peercollab.significance.student import Interval
 
 # Two leave one degree of freedom: intervals six times as wide as those of many seeds.
 FEWEST_SEEDS = 3

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from peercollab.comparison.bootstrap import RESAMPLES, pigeonhole_interval
-from peercollab.comparison.flips import FLIPS, flip_p_value, least_p_value
-from peercollab.comparison.holm import holm
-from peercollab.comparison.pairing import PairedValues
-from peercollab.comparison.power import seeds_needed
-from peercollab.comparison.result import Answer, Comparison
-from peercollab.comparison.student import Estimate, for_both, for_new_trainings, for_new_users
+from peercollab.significance.bootstrap import RESAMPLES, pigeonhole_interval
+from peercollab.significance.flips import FLIPS, flip_p_value, least_p_value
+from peercollab.significance.holm import holm
+from peercollab.significance.pairing import PairedValues
+from peercollab.significance.power import seeds_needed
+from peercollab.significance.result import Answer, Comparison
+from peercollab.significance.student import Estimate, for_both, for_new_trainings, for_new_users
 
 
 def compare_arms(

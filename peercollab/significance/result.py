@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peercollab.comparison.power import SIGNIFICANCE
-from peercollab.comparison.student import Interval
+from peercollab.significance.power import SIGNIFICANCE
+from peercollab.significance.student import Interval
 
 
 @dataclass(frozen=True)

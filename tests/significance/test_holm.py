@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peercollab.comparison.holm import holm
+from peercollab.significance.holm import holm
 
 
 def by_closed_testing(p_values: list[float]) -> list[float]:

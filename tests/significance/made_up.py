@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from peercollab.comparison.pairing import PairedValues
+from peercollab.significance.pairing import PairedValues
 from peercollab.training.metrics import Float64Array
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from peercollab.comparison.result import Answer, Comparison
-from peercollab.comparison.student import Interval
-from peercollab.comparison.verdict import verdict
+from peercollab.significance.result import Answer, Comparison
+from peercollab.significance.student import Interval
+from peercollab.significance.verdict import verdict
 
 SHOWN = Answer(Interval(0.0012, 0.0068), p_value=0.004, p_adjusted=0.004)
 NOT_SHOWN = Answer(Interval(-0.002, 0.01), p_value=0.15, p_adjusted=0.15)

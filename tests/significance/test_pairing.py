@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from peercollab.comparison.pairing import PairedValues, pair
+from peercollab.significance.pairing import PairedValues, pair
 from peercollab.errors import PeercollabError
 from peercollab.results.per_user import UserRanks
 from peercollab.training.metrics import MISS

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from peercollab.comparison.bootstrap import pigeonhole_interval
-from peercollab.comparison.student import CONFIDENCE, Interval, for_both
+from peercollab.significance.bootstrap import pigeonhole_interval
+from peercollab.significance.student import CONFIDENCE, Interval, for_both
 from peercollab.training.metrics import Float64Array
-from tests.comparison.made_up import Spread, differences
+from tests.significance.made_up import Spread, differences
 
 # 68.3 % of a normal distribution lie within one standard deviation.
 ONE_DEVIATION = 0.6827

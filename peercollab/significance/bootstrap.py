@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from peercollab.comparison.student import CONFIDENCE, Interval
+from peercollab.significance.student import CONFIDENCE, Interval
 from peercollab.training.metrics import Float64Array
 
 RESAMPLES = 2_000

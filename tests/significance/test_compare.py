@@ -6,15 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from peercollab.comparison.compare import compare_arms
-from peercollab.comparison.flips import flip_p_value
-from peercollab.comparison.holm import holm
-from peercollab.comparison.pairing import pair
-from peercollab.comparison.power import seeds_needed
-from peercollab.comparison.result import Comparison
-from peercollab.comparison.student import for_both, for_new_trainings, for_new_users
+from peercollab.significance.compare import compare_arms
+from peercollab.significance.flips import flip_p_value
+from peercollab.significance.holm import holm
+from peercollab.significance.pairing import pair
+from peercollab.significance.power import seeds_needed
+from peercollab.significance.result import Comparison
+from peercollab.significance.student import for_both, for_new_trainings, for_new_users
 from peercollab.results.per_user import UserRanks
-from tests.comparison.made_up import Spread, differences, paired
+from tests.significance.made_up import Spread, differences, paired
 
 EXPERIMENTS = 300
 LEVEL = 0.05
@@ -38,7 +38,7 @@ def experiment(
 @pytest.fixture
 def without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half the time of a comparison of few users is the search for the seeds needed."""
-    monkeypatch.setattr("peercollab.comparison.compare.seeds_needed", lambda *_: None)
+    monkeypatch.setattr("peercollab.significance.compare.seeds_needed", lambda *_: None)
 
 
 @pytest.mark.usefixtures("without_planning")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from peercollab.comparison.power import MOST_SEEDS, POWER, power_of, seeds_needed
+from peercollab.significance.power import MOST_SEEDS, POWER, power_of, seeds_needed
 
 
 def by_integral(seeds: int, difference: float, spread: float) -> float:
