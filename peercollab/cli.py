@@ -1,4 +1,4 @@
-"""The command line: ``peercollab train | status | recommend | report | rules | doctor``."""
+"""The command line: ``peercollab COMMAND``; see `Command` for what there is."""
 
 import json
 import os
@@ -17,6 +17,10 @@ import tyro
 from rich.console import Console
 
 from peercollab.command_line import parse, unless_given
+from peercollab.comparison.compare import compare
+from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.report import write_comparison_report
+from peercollab.comparison.table import print_comparison
 from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
@@ -89,6 +93,7 @@ class DoctorOptions:
 
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[StatusOptions, tyro.conf.subcommand("status")]
     | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
     | Annotated[ReportOptions, tyro.conf.subcommand("report")]
@@ -128,6 +133,7 @@ def _parse(arguments: Sequence[str]) -> Any:
 
 def _run(
     command: TrainOptions
+    | CompareOptions
     | StatusOptions
     | RecommendOptions
     | ReportOptions
@@ -137,6 +143,8 @@ def _run(
     match command:
         case TrainOptions():
             return _train(command)
+        case CompareOptions():
+            return _compare(command)
         case StatusOptions():
             stands = status(command.run)
             print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
@@ -162,6 +170,13 @@ def _train(options: TrainOptions) -> int:
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
     print(f"next: {shlex.join([*recommend, '--k', '10'])}")
+    return 0
+
+
+def _compare(options: CompareOptions) -> int:
+    result = compare(options)
+    print_comparison(Console(), result)
+    print(f"report: {write_comparison_report(options.folder, result)}")
     return 0
 
 

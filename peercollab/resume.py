@@ -57,7 +57,7 @@ def changes(stored: TrainOptions, given: TrainOptions) -> list[str]:
     PeercollabError
         An option is changed that the run so far depends on.
     """
-    before, now = _flat(asdict(stored)), _flat(asdict(given))
+    before, now = flat_options(asdict(stored)), flat_options(asdict(given))
     told = []
     for name, old in before.items():
         new = now[name]
@@ -92,11 +92,11 @@ def _require_open_end(stored: TrainOptions, given: TrainOptions) -> None:
         )
 
 
-def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their own names, which are the command line's."""
     flat: dict[str, Any] = {}
     for name, value in options.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+        flat |= flat_options(value) if isinstance(value, dict) else {name: value}
     return flat
 
 

@@ -305,10 +305,11 @@ class Rounds:
     def _judge(self) -> None:
         """Rank under the kept state, once, when nothing is left to be chosen."""
         ranks = {split: self.executor.rank_selected(split) for split in HOLD_OUTS}
-        self.metrics["test"] = metrics_of(ranks["test"])
-        self.folder.write_metrics(self.metrics)
         users = queries(self.data.histories, "test").users
         self.folder.write_per_user(self.data.user_ids[users], ranks)
+        # Written last: a run that has test metrics has come to its end.
+        self.metrics["test"] = metrics_of(ranks["test"])
+        self.folder.write_metrics(self.metrics)
 
 
 def _selected(select: str, soup: Soup) -> dict[str, Any]:

@@ -79,6 +79,21 @@ def reserve(
     return group, dict(demand.bundle)
 
 
+def room_for_one(options: ExecutionOptions, threads: int) -> dict[str, float]:
+    """What a task with the threads and GPUs of one peer asks of the cluster.
+
+    Raises
+    ------
+    PeercollabError
+        No node has that, whatever else it does.
+    """
+    nodes = _nodes()
+    demand = demand_of(options, 1, threads, nodes)
+    if not demand.fits(nodes):
+        raise _too_small(demand, nodes)
+    return dict(demand.bundle)
+
+
 def peers_by_node(group: PlacementGroup) -> Counter[str]:
     """How many peers each node has, by its id."""
     return Counter(placement_group_table(group)["bundles_to_node_id"].values())

@@ -90,6 +90,10 @@ class Checkpoints:
         """Take away a checkpoint that could not be completed."""
         shutil.rmtree(self.of(round), ignore_errors=True)
 
+    def remove(self) -> None:
+        """Take all of them away, of a run that nobody wants to go on with."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def is_complete(self, round: int) -> bool:
         """Whether a checkpoint was completed once; `verify` says whether it is whole still."""
         return (self.of(round) / MANIFEST).is_file()

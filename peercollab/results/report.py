@@ -3,37 +3,18 @@
 Imports matplotlib, which is slow: import this where a report is wanted.
 """
 
-import base64
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from peercollab.disk import replacing
 from peercollab.results import donor_plot, layer_plots, plots
 from peercollab.results.metrics_table import judged_on, metrics_table, times
+from peercollab.results.page import details, numbers, page, picture, write_page
 from peercollab.results.stored_run import StoredRun, read_run
 from peercollab.training.metrics import SELECTION_METRIC
 
 REPORT = "report.html"
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-.headline { font-size: 1.25rem; margin: 1rem 0; }
-.note { border-left: 4px solid #E69F00; padding: .2rem 0 .2rem .8rem; }
-figure { margin: 1.5rem 0; } figure img { width: 100%; height: auto; }
-figcaption { color: #444; font-size: .9rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #ddd;
-  vertical-align: top; overflow-wrap: anywhere; }
-table.numbers td { text-align: right; } table.numbers th + th { text-align: right; }
-summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
-"""
 
 
 def write_report(folder: Path) -> Path:
@@ -56,36 +37,24 @@ def write_report(folder: Path) -> Path:
         be written.
     """
     run = read_run(folder)
-    # Names of files may hold bytes that are no text.
-    page = _page(run, folder).encode("utf-8", errors="backslashreplace")
-    path = folder / REPORT
-    with replacing(path) as unfinished:
-        unfinished.write_bytes(page)
-    return path
+    return write_page(_page(run, folder), folder / REPORT)
 
 
 def _page(run: StoredRun, folder: Path) -> str:
     name = escape(folder.resolve().name)
-    body = "\n".join(
-        [
-            f"<h1>Run {name}</h1>",
-            f"<p>{escape(_subject(run))}</p>",
-            *_headline(run),
-            *_notes(run),
-            "<h2>Metrics</h2>",
-            _metrics_table(run.metrics),
-            *_pictures(run),
-            "<h2>How it was made</h2>",
-            _details("Options", run.config),
-            _details("Environment", run.environment),
-        ]
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>peercollab: {name}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
+    body = [
+        f"<h1>Run {name}</h1>",
+        f"<p>{escape(_subject(run))}</p>",
+        *_headline(run),
+        *_notes(run),
+        "<h2>Metrics</h2>",
+        _metrics_table(run.metrics),
+        *_pictures(run),
+        "<h2>How it was made</h2>",
+        details("Options", run.config),
+        details("Environment", run.environment),
+    ]
+    return page(name, body)
 
 
 def _subject(run: StoredRun) -> str:
@@ -188,42 +157,38 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return "<p>There are none yet.</p>"
     head, *rows = metrics_table(metrics)
-    return (
-        f'<table class="numbers"><thead>{_row(head, "th")}</thead>'
-        f"<tbody>{''.join(_row(row) for row in rows)}</tbody></table>\n"
-        "<p>Over the whole catalogue, averaged over users.</p>"
-    )
+    return f"{numbers(head, rows)}\n<p>Over the whole catalogue, averaged over users.</p>"
 
 
 def _pictures(run: StoredRun) -> Iterator[str]:
     popularity = run.metrics.get("popularity", {}).get("validation", {}).get(SELECTION_METRIC)
     yield "<h2>Learning</h2>"
-    yield _picture(
+    yield picture(
         plots.learning_curves(run.rounds, run.selected, popularity),
         "Mean training loss of each round, and validation NDCG@10, of each peer.",
     )
     if shares := layer_plots.donor_shares(run.rounds):
         yield "<h2>What the peers gave each other</h2>"
-        yield _picture(
+        yield picture(
             shares,
             "Share of donors' weights in each layer after an exchange, as a mean over those of the "
             "round in which the receiver mixed: at 0 the receiver keeps its own layer, at 1 it "
             "takes the donors' whole. White lines part embedding, middle and final layers.",
         )
         if matrix := donor_plot.donor_matrix(run.rounds):
-            yield _picture(
+            yield picture(
                 matrix,
                 "Each donor's share in each receiver, as a mean over the exchanges of the run in "
                 "which it mixed and over the layers that it got from anybody. Grey: gave nothing.",
             )
         if criterion := layer_plots.criterion_values(run.rounds):
-            yield _picture(
+            yield picture(
                 criterion,
                 "The value of the rule's criterion for each layer and peer, by round, as a mean "
                 "over the round's exchanges.",
             )
     yield "<h2>What it cost</h2>"
-    yield _picture(
+    yield picture(
         plots.costs(run.rounds),
         f"Wall-clock seconds of each phase of a round, with their sums over the run.{_moved(run)}",
     )
@@ -232,39 +197,6 @@ def _pictures(run: StoredRun) -> Iterator[str]:
 def _moved(run: StoredRun) -> str:
     moved = sum(record["bytes_moved"] for record in run.rounds)
     return f" In all, {moved / 1e6:,.1f} MB of weights went from peer to peer." if moved else ""
-
-
-def _picture(figure: Figure, caption: str) -> str:
-    image = base64.b64encode(plots.to_svg(figure)).decode("ascii")
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{image}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _details(title: str, content: Mapping[str, Any]) -> str:
-    rows = "".join(_row((name, _text(value))) for name, value in _flat(content))
-    return f"<details><summary>{title}</summary><table>{rows}</table></details>"
-
-
-def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
-def _row(cells: Iterable[str], tag: str = "td") -> str:
-    first, *others = (escape(cell) for cell in cells)
-    rest = "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
-    return f"<tr><th>{first}</th>{rest}</tr>"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "not given"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _n_peers(run: StoredRun) -> int:

@@ -1,0 +1,93 @@
+"""Pieces of work as Ray tasks, as many at a time as the cluster has room for."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayError
+
+from peercollab.actors.connection import connect
+from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.placement import room_for_one
+from peercollab.errors import PeercollabError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+# Of a piece of work whose process dies, for want of memory perhaps.
+RETRIES = 3
+
+
+class RayPool:
+    """Every piece has a process of its own, and the cores and GPUs of one peer.
+
+    Parameters
+    ----------
+    options
+        The cluster to join, without an address Ray is started here; and what a piece needs.
+    threads
+        CPU threads of a piece.
+    shared
+        What all pieces of work read; put into the object store once.
+
+    Raises
+    ------
+    PeercollabError
+        Ray cannot be reached, or has no room for a single piece.
+    """
+
+    has_own_processes = True
+
+    def __init__(self, options: ExecutionOptions, threads: int, shared: Any) -> None:
+        self._leave = connect(options)
+        try:
+            bundle = room_for_one(options, threads)
+            self._shared = ray.put(shared)
+        except BaseException:
+            self._leave()
+            raise
+        # After each piece its process ends: the next has its own memory to be measured, and no
+        # GPU memory is kept.
+        self._do = ray.remote(
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle.get("GPU", 0),
+            max_calls=1,
+            max_retries=RETRIES,
+        )(_do)
+        self._pending: dict[ObjectRef, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for answer in self._pending:
+            ray.cancel(answer, force=True)
+        self._leave()
+
+    def each(
+        self,
+        work: Callable[[Item, Any], Result],
+        items: Sequence[Item],
+        watch: Callable[[], None],
+    ) -> Iterator[tuple[Item, Result | PeercollabError]]:
+        self._pending = {self._do.remote(work, item, self._shared): item for item in items}
+        while self._pending:
+            done, _ = ray.wait(list(self._pending), timeout=SECONDS_BETWEEN_LOOKS)
+            watch()
+            for answer in done:
+                yield self._pending.pop(answer), _result(answer)
+
+
+def _do(work: Callable[[Any, Any], Any], item: Any, shared: Any) -> Any:
+    return work(item, shared)
+
+
+def _result(answer: ObjectRef) -> Any:
+    try:
+        return ray.get(answer)
+    except RayError as error:
+        lines = str(error).strip().splitlines()
+        return PeercollabError(f"its process died {RETRIES + 1} times: {lines[-1].strip()}")

@@ -1,0 +1,88 @@
+"""What a person sees of a comparison while it goes on."""
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Self
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from peercollab.comparison.work import Job, Outcome
+from peercollab.results.heartbeat import last_beat
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class RunsDisplay:
+    """On a terminal a table of the runs that go on; elsewhere a line for each that is done.
+
+    Parameters
+    ----------
+    jobs
+        What is to be done.
+    done
+        How many of the whole were done before.
+    console
+        Where to show it; standard output by default.
+    """
+
+    def __init__(self, jobs: Sequence[Job], done: int, console: Console | None = None) -> None:
+        self._jobs = list(jobs)
+        self._done = done
+        self._all = done + len(jobs)
+        self._console = console or Console(force_terminal=None if sys.stdout.isatty() else False)
+        self._started = self._looked = time.monotonic()
+        self._view = Group()
+        self._live = Live(get_renderable=lambda: self._view, console=self._console)
+
+    def __enter__(self) -> Self:
+        if self._console.is_interactive:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def watch(self) -> None:
+        """Look where the runs are."""
+        now = time.monotonic()
+        if self._console.is_interactive and now - self._looked >= SECONDS_BETWEEN_LOOKS:
+            self._looked = now
+            self._view = Group(self._table(), Text(self._caption()))
+
+    def done(self, job: Job, outcome: Outcome) -> None:
+        """Tell what a run came to."""
+        self._jobs.remove(job)
+        self._done += 1
+        told = (
+            f"failed: {outcome.error}"
+            if outcome.error
+            else f"{outcome.rounds} rounds, {timedelta(seconds=int(outcome.seconds))}"
+        )
+        self._console.out(f"{self._done}/{self._all}  {job.name}: {told}", highlight=False)
+
+    def _table(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+        for name in ("run", "round", "step", "loss"):
+            table.add_column(name, justify="left" if name == "run" else "right")
+        for job in self._jobs:
+            beat = last_beat(job.folder)
+            if beat is not None and beat.progress:
+                at = beat.progress[-1]
+                most = job.epochs
+                table.add_row(
+                    job.name,
+                    f"{at['round']}/{most}",
+                    f"{at['step']}/{at['steps']}",
+                    f"{at['loss']:.4f}",
+                )
+        return table
+
+    def _caption(self) -> str:
+        passed = timedelta(seconds=int(time.monotonic() - self._started))
+        return f"{self._done} of {self._all} runs done, elapsed {passed}"

@@ -1,0 +1,118 @@
+"""The folder of a comparison: what lies where, and whether a command may go on with it.
+
+::
+
+    comparison.json   options, arms, what every run came to, and what differs: all that is shown
+    report.html       the same to look at
+    runs/NAME/        seed-10, the folder of a run, with seed-10.outcome.json and seed-10.log
+    endings/NAME/     seed-10: ranks and metrics of several runs that ended as one
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peercollab.comparison.arms import Arm
+from peercollab.comparison.work import EndingJob, TrainingJob
+from peercollab.disk import writing
+from peercollab.errors import PeercollabError
+from peercollab.results.checkpoint import write_whole
+from peercollab.resume import flat_options
+
+COMPARISON = "comparison.json"
+ASKED = "asked.json"
+
+# What may be told anew when a comparison is gone on with; arms only if they mean what they did.
+FREE = {"out", "data", "arms", "seeds", "baseline", "trials", "executor", "address"}
+
+
+class ComparisonFolder:
+    """A comparison's folder, by its path; nothing is touched until `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    def open(self, options: Mapping[str, Any], data_checksum: str) -> None:
+        """Make it, or make sure that it holds the same comparison, with other arms perhaps.
+
+        Parameters
+        ----------
+        options
+            All of them.
+        data_checksum
+            Of the prepared data.
+
+        Raises
+        ------
+        PeercollabError
+            It cannot be made, or holds something else or another comparison.
+        """
+        arms = {told.partition("=")[0]: told for told in options["arms"]}
+        asked: dict[str, Any] = json.loads(
+            _text({**options, "arms": arms, "data_checksum": data_checksum})
+        )
+        if (self.path / ASKED).is_file():
+            before = self._asked()
+            self._require_same(before, asked)
+            asked["arms"] = before["arms"] | arms
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise PeercollabError(
+                f"--out {self.path} is there already, and no comparison: give another folder"
+            )
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path / ASKED, _text(asked))
+
+    def trainings(self, arm: Arm, seed: int) -> list[TrainingJob]:
+        """All that has to be trained for a seed of an arm; other arms may need the same."""
+        return [
+            TrainingJob(training, seed, self.path / "runs" / training.name / f"seed-{seed}")
+            for training in arm.trainings
+        ]
+
+    def ending(self, arm: Arm, seed: int) -> EndingJob | None:
+        """What is to be done when these are trained, if anything."""
+        if arm.ending is None:
+            return None
+        members = tuple(self.trainings(arm, seed))
+        folder = self.path / "endings" / f"{arm.name}{arm.mark}" / f"seed-{seed}"
+        return EndingJob(arm, members, seed, folder)
+
+    def last(self, arm: Arm, seed: int) -> TrainingJob | EndingJob:
+        """The job in whose folder lie metrics and ranks of a seed of an arm."""
+        return self.ending(arm, seed) or self.trainings(arm, seed)[0]
+
+    def write(self, comparison: Mapping[str, Any]) -> None:
+        """Write ``comparison.json`` anew."""
+        write_whole(self.path / COMPARISON, _text(comparison))
+
+    def _asked(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.path / ASKED).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise PeercollabError(f"{self.path / ASKED} is damaged: {error}") from error
+
+    def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if before["data_checksum"] != now["data_checksum"]:
+            raise PeercollabError(
+                f"--out {self.path} compares on other data than {now['data']} holds: give the data "
+                "of then, or another folder"
+            )
+        for name, told in now["arms"].items():
+            if before["arms"].get(name, told) != told:
+                raise PeercollabError(
+                    f"--arms: {told!r} was {before['arms'][name]!r} in {self.path}: give it "
+                    "another name, or another folder with --out"
+                )
+        old, new = flat_options({**before, "arms": None}), flat_options({**now, "arms": None})
+        for name in sorted((old.keys() & new.keys()) - FREE):
+            if old[name] != new[name]:
+                raise PeercollabError(
+                    f"--out {self.path} has --{name.replace('_', '-')} {old[name]}, which cannot "
+                    f"become {new[name]}: leave it as it was, or give another folder"
+                )
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,92 @@
+"""The report of a comparison: one HTML file that needs nothing else."""
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from peercollab.comparison.plot import differences_figure
+from peercollab.comparison.table import HEAD, failures_of, rows_of
+from peercollab.results.page import details, numbers, page, picture, write_page
+
+REPORT = "report.html"
+
+
+def write_comparison_report(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Write ``report.html`` of a comparison, whole or not, into its folder.
+
+    Parameters
+    ----------
+    folder
+        The comparison's folder.
+    result
+        As in ``comparison.json``.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    PeercollabError
+        It cannot be written.
+    """
+    name = escape(folder.resolve().name)
+    return write_page(page(name, [f"<h1>Comparison {name}</h1>", *_body(result)]), folder / REPORT)
+
+
+def _body(result: Mapping[str, Any]) -> Iterator[str]:
+    data = result["data"]
+    yield (
+        f"<p>Data {escape(data['name'])}: {data['users']:,} users, {data['items']:,} items, "
+        f"{data['interactions']:,} interactions.</p>"
+    )
+    yield f'<p class="headline">{escape(result["conclusion"])}</p>'
+    if failures := failures_of(result):
+        items = "".join(f"<li>{escape(line)}</li>" for line in failures)
+        yield f'<div class="note">Left out of the comparison:<ul>{items}</ul></div>'
+    yield "<h2>Arms</h2>"
+    yield numbers(HEAD, rows_of(result))
+    yield (
+        "<p>Test and validation: mean and standard deviation over seeds, of the whole catalogue. "
+        "Difference: to the baseline on test, user by user and seed by seed; its interval and p "
+        "are for other users and other trainings at once, and p is corrected for the number of "
+        "arms. Inference: models that are asked to rank for a user. Costs are of one seed, its "
+        "peers one after another in one process; trainings that several arms share count for "
+        "each.</p>"
+    )
+    if result["differences"]:
+        yield "<h2>What differs</h2>"
+        yield picture(
+            differences_figure(result),
+            f"Test NDCG@10 less that of {result['baseline']}: the mean difference with its 95 % "
+            "interval (for other users and other trainings; of a single seed for other users "
+            "alone), and each seed by itself as a small circle.",
+        )
+        items = "".join(f"<li>{escape(of['verdict'])}</li>" for of in result["differences"])
+        yield f"<h2>What may be said</h2><ul>{items}</ul>"
+    if result["trials"]:
+        yield "<h2>The search</h2>"
+        yield numbers(
+            ("arm", "trial", "options", "validation NDCG@10"),
+            [_trial(trial) for trial in result["trials"]],
+        )
+    yield "<h2>How it was made</h2>"
+    yield f"<p><code>{escape(result['command'])}</code></p>"
+    yield details("Arms", {arm["name"]: _what(arm) for arm in result["arms"]})
+
+
+def _trial(trial: Mapping[str, Any]) -> tuple[str, ...]:
+    value = trial["validation"]
+    return (
+        trial["arm"],
+        str(trial["trial"]),
+        trial["changes"] or "as given",
+        trial["error"] if value is None else f"{value:.4f}",
+    )
+
+
+def _what(arm: Mapping[str, Any]) -> str:
+    changes = f"; {arm['changes']}" if arm["changes"] else ""
+    return f"{arm['what']}{changes}; runs: {', '.join(arm['runs'])}"

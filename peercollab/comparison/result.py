@@ -1,0 +1,180 @@
+"""What a comparison came to, as ``comparison.json`` has it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from peercollab.comparison.arms import Arm
+from peercollab.comparison.folder import ComparisonFolder
+from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.search import Trial
+from peercollab.comparison.work import Job, read_outcome
+from peercollab.data.sequences import SequenceData
+from peercollab.results.per_user import read_per_user
+from peercollab.results.run_folder import RunFolder
+from peercollab.significance.compare import compare_arms
+from peercollab.significance.pairing import pair
+from peercollab.significance.verdict import verdict
+from peercollab.training.metrics import SELECTION_METRIC
+from peercollab.version import __version__
+
+Entry = dict[str, Any]
+
+
+def result_of(
+    options: CompareOptions,
+    data: SequenceData,
+    chosen: Sequence[Trial],
+    trials: Sequence[Mapping[str, Any]],
+    folder: ComparisonFolder,
+) -> dict[str, Any]:
+    """All that is shown of a comparison, whole or not.
+
+    Parameters
+    ----------
+    options
+        Of the comparison.
+    data
+        What it is on.
+    chosen
+        Of each arm the trial whose options were taken.
+    trials
+        The records of all trials, as from `trial_record`.
+    folder
+        Where it lies.
+    """
+    baseline, seeds = options.compared_with, options.seed_numbers
+    entries = {
+        trial.arm.name: {seed: entry_of(folder, trial.arm, seed) for seed in seeds}
+        for trial in chosen
+    }
+    arms = [
+        {
+            "name": trial.arm.name,
+            "what": trial.arm.what,
+            "options": trial.arm.text,
+            "changes": " ".join(trial.changes),
+            "inference_cost": trial.arm.inference_cost,
+            "runs": [training.name for training in trial.arm.trainings],
+            "seeds": {str(seed): entry for seed, entry in entries[trial.arm.name].items()},
+        }
+        for trial in chosen
+    ]
+    found = differences(folder, [trial.arm for trial in chosen], entries, baseline)
+    histories = data.histories
+    return {
+        "peercollab": __version__,
+        "data": {
+            # No path: results are given to others.
+            "name": Path(options.data).name,
+            "checksum": data.checksum(),
+            "users": histories.n_users,
+            "items": histories.n_items,
+            "interactions": len(histories.items),
+        },
+        "command": options.command(),
+        "metric": SELECTION_METRIC,
+        "baseline": baseline,
+        "arms": arms,
+        "differences": found,
+        "conclusion": conclusion(found, arms, baseline),
+        "trials": list(trials),
+    }
+
+
+def trial_record(folder: ComparisonFolder, trial: Trial, seed: int) -> dict[str, Any]:
+    """What a trial came to on validation, and nothing of what it came to on test."""
+    entry = entry_of(folder, trial.arm, seed) or {"error": "it was not done"}
+    return {
+        "arm": trial.arm.name,
+        "trial": trial.number,
+        "changes": " ".join(trial.changes),
+        "error": entry["error"],
+        "validation": entry["validation"][SELECTION_METRIC] if not entry["error"] else None,
+    }
+
+
+def entry_of(folder: ComparisonFolder, arm: Arm, seed: int) -> Entry | None:
+    """What one seed of an arm came to; None if it is not done yet.
+
+    With an error there is nothing else; costs of several trainings are added up, as if no other
+    arm shared them, and of memory the most is told.
+    """
+    jobs: list[Job] = [*folder.trainings(arm, seed)]
+    if (ending := folder.ending(arm, seed)) is not None:
+        jobs.append(ending)
+    found = [read_outcome(job) for job in jobs]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    if errors := [outcome.error for outcome in outcomes if outcome.error]:
+        return {"error": errors[0]}
+    if len(outcomes) < len(jobs):
+        return None
+    metrics = RunFolder(folder.last(arm, seed).folder).metrics()
+    return {
+        "error": None,
+        "validation": metrics["validation"],
+        "test": metrics["test"],
+        "selected": metrics["selected"],
+        "rounds": max(outcome.rounds for outcome in outcomes),
+        "seconds": sum(outcome.seconds for outcome in outcomes),
+        "core_seconds": sum(outcome.core_seconds for outcome in outcomes),
+        "gpu_seconds": sum(outcome.gpu_seconds for outcome in outcomes),
+        "peak_bytes": _most(outcome.peak_bytes for outcome in outcomes),
+        "gpu_peak_bytes": _most(outcome.gpu_peak_bytes for outcome in outcomes),
+        "parameters": arm.inference_cost * outcomes[0].parameters,
+    }
+
+
+def differences(
+    folder: ComparisonFolder,
+    arms: Sequence[Arm],
+    entries: Mapping[str, Mapping[int, Entry | None]],
+    baseline: str,
+) -> list[dict[str, Any]]:
+    """Every arm beside the baseline, under the seeds that the baseline came to an end with.
+
+    An arm that lacks one of these is left out.
+    """
+    seeds = [seed for seed, entry in entries[baseline].items() if _is_whole(entry)]
+    whole = [arm for arm in arms if all(_is_whole(entries[arm.name][seed]) for seed in seeds)]
+    if not seeds or len(whole) < 2:
+        return []
+    ranks = {
+        arm.name: {seed: read_per_user(folder.last(arm, seed).folder, "test") for seed in seeds}
+        for arm in whole
+    }
+    return [
+        comparison.as_json() | {"verdict": verdict(comparison)}
+        for comparison in compare_arms(pair(ranks, baseline, SELECTION_METRIC))
+    ]
+
+
+def conclusion(
+    differences: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], baseline: str
+) -> str:
+    """What a user should do, in a sentence or two."""
+    if not differences:
+        return "Too little has come to an end for a comparison."
+    dearer = {arm["name"] for arm in arms if arm["inference_cost"] > 1}
+    claimed = [of for of in differences if of["claimed"] and of["arm"] not in dearer]
+    better = [of for of in claimed if of["difference"] > 0]
+    if not better:
+        return (
+            f"At the same inference cost nothing here is shown to be better than {baseline}: "
+            f"keep to {baseline}, or train with more seeds."
+        )
+    best = max(better, key=lambda of: of["difference"])
+    others = [of["arm"] for of in better if of is not best]
+    also = f" Also better: {', '.join(others)}." if others else ""
+    return (
+        f"At the same inference cost {best['arm']} is better than {baseline} by "
+        f"{best['difference']:.4f} NDCG@10.{also}"
+    )
+
+
+def _is_whole(entry: Entry | None) -> bool:
+    return entry is not None and entry["error"] is None
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)

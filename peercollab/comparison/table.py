@@ -1,0 +1,116 @@
+"""A comparison as a table of words and numbers: for terminal, report and documents alike."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from statistics import mean, stdev
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from peercollab.results.metrics_table import MISSING
+
+HEAD = (
+    "arm",
+    "seeds",
+    "test NDCG@10",
+    "validation",
+    "difference",
+    "95 % interval",
+    "p",
+    "inference",
+    "rounds",
+    "time",
+    "core-h",
+    "GPU-h",
+    "memory",
+)
+BETTER, WORSE, BASELINE = "better", "worse", "baseline"
+
+
+def rows_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each arm, in the order of `HEAD`; of costs, what one seed took on average.
+
+    Parameters
+    ----------
+    result
+        As in ``comparison.json``.
+    """
+    found = {of["arm"]: of for of in result["differences"]}
+    return [_row(arm, found.get(arm["name"]), result) for arm in result["arms"]]
+
+
+def failures_of(result: Mapping[str, Any]) -> list[str]:
+    """A line for every seed of an arm that came to no model, or is not done."""
+    return [
+        f"{arm['name']}, seed {seed}: " + (f"failed: {entry['error']}" if entry else "not done yet")
+        for arm in result["arms"]
+        for seed, entry in arm["seeds"].items()
+        if not _is_whole(entry)
+    ]
+
+
+def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the table, what may be said of each arm, and what to do."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    rows = rows_of(result)
+    shown = [at for at in range(len(HEAD)) if any(row[at] != MISSING for row in rows)]
+    for at in shown:
+        table.add_column(HEAD[at], justify="right" if at else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[at] for at in shown))
+    console.print(table, crop=False)
+    for line in failures_of(result):
+        console.out(line, highlight=False)
+    for of in result["differences"]:
+        console.out(of["verdict"], highlight=False)
+    console.out(result["conclusion"], highlight=False)
+
+
+def _row(
+    arm: Mapping[str, Any], found: Mapping[str, Any] | None, result: Mapping[str, Any]
+) -> tuple[str, ...]:
+    entries = [entry for entry in arm["seeds"].values() if _is_whole(entry)]
+    metric = result["metric"]
+    is_baseline = arm["name"] == result["baseline"]
+    both = found and found["both"]
+    return (
+        arm["name"],
+        f"{len(entries)}/{len(arm['seeds'])}",
+        _spread([entry["test"][metric] for entry in entries]),
+        _spread([entry["validation"][metric] for entry in entries]),
+        BASELINE if is_baseline else f"{found['difference']:+.4f}" if found else MISSING,
+        f"{both['interval']['low']:+.4f} to {both['interval']['high']:+.4f}" if both else MISSING,
+        _p(both["p_adjusted"]) if both else MISSING,
+        f"{arm['inference_cost']} x",
+        *_costs(entries),
+    )
+
+
+def _costs(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    if not entries:
+        return (MISSING,) * 5
+    gpu_hours = mean(entry["gpu_seconds"] for entry in entries) / 3600
+    peaks = [entry["peak_bytes"] for entry in entries if entry["peak_bytes"]]
+    return (
+        f"{mean(entry['rounds'] for entry in entries):.0f}",
+        str(timedelta(seconds=round(mean(entry["seconds"] for entry in entries)))),
+        f"{mean(entry['core_seconds'] for entry in entries) / 3600:.2f}",
+        f"{gpu_hours:.2f}" if gpu_hours else MISSING,
+        f"{max(peaks) / 1e6:,.0f} MB" if peaks else MISSING,
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return MISSING
+    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def _p(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def _is_whole(entry: Mapping[str, Any] | None) -> bool:
+    return entry is not None and not entry["error"]

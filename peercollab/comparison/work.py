@@ -1,0 +1,261 @@
+"""The work of a comparison: what is trained, or ended as one, in a process wherever it may be."""
+
+import json
+import math
+import resource
+import shutil
+import sys
+import time
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+
+from peercollab.actors.executor import local_device
+from peercollab.actors.messages import PeerSetup
+from peercollab.comparison.arms import Arm, Training
+from peercollab.comparison.endings import end
+from peercollab.errors import PeercollabError
+from peercollab.models.saved import WEIGHTS
+from peercollab.options import TrainOptions
+from peercollab.results.checkpoint import write_whole
+from peercollab.results.heartbeat import last_beat
+from peercollab.results.run_folder import BEST, CONFIG, RunFolder, read_config
+from peercollab.resume import stored_options
+from peercollab.run import Loaded, default_peers, train
+
+# A run whose process was killed on another machine is silent for so long before it counts as gone.
+SECONDS_TO_FALL_SILENT = 90.0
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to, and what it took.
+
+    Attributes
+    ----------
+    error
+        Why there is no model; None if there is one.
+    rounds
+        Rounds trained.
+    seconds
+        Of all rounds, its peers one after another.
+    core_seconds, gpu_seconds
+        The same times the threads, and the GPUs, that it had.
+    peak_bytes, gpu_peak_bytes
+        Most memory of its process, and of it on a GPU; None where it was not measured.
+    parameters
+        Of one model.
+    """
+
+    error: str | None
+    rounds: int = 0
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    peak_bytes: int | None = None
+    gpu_peak_bytes: int | None = None
+    parameters: int = 0
+
+
+class Job(Protocol):
+    """Something to be done for a seed, with a folder for what comes of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def epochs(self) -> int:
+        """The most that it trains."""
+
+    def do(self, loaded: Loaded) -> None:
+        """Do it, or what is left of it."""
+
+    def outcome(self, *, measure_memory: bool) -> Outcome:
+        """What it came to."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training of one seed.
+
+    Attributes
+    ----------
+    training
+        What is trained.
+    seed
+        Its seed.
+    folder
+        The run's.
+    """
+
+    training: Training
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.training.name}, seed {self.seed}"
+
+    @property
+    def epochs(self) -> int:
+        return self.training.options.training.epochs
+
+    @property
+    def options(self) -> TrainOptions:
+        """Of the run."""
+        options = self.training.options
+        training = replace(options.training, seed=self.seed)
+        return replace(options, out=self.folder, training=training)
+
+    def do(self, loaded: Loaded) -> None:
+        """Train, or go on with it from its last checkpoint."""
+        folder = RunFolder(self.folder)
+        _await_silence(self.folder)
+        is_begun = (self.folder / CONFIG).is_file()
+        if not (is_begun and "test" in folder.metrics()):
+            if is_begun and folder.checkpoints.latest(print) is not None:
+                train(stored_options(self.folder), loaded=loaded)
+            else:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                train(self.options, peers=self._peers(), loaded=loaded)
+        # They take several times the room of the model.
+        folder.checkpoints.remove()
+
+    def outcome(self, *, measure_memory: bool) -> Outcome:
+        rounds = RunFolder(self.folder).rounds()
+        seconds = sum(sum(record["seconds"].values()) for record in rounds)
+        config = read_config(self.folder)
+        has_gpu = local_device(self.options.execution.device, 0).type == "cuda"
+        return Outcome(
+            error=None,
+            rounds=len(rounds),
+            seconds=seconds,
+            core_seconds=seconds * config["threads"],
+            gpu_seconds=seconds * config["execution"]["gpus_per_peer"] if has_gpu else 0.0,
+            peak_bytes=_peak_bytes() if measure_memory else None,
+            gpu_peak_bytes=torch.cuda.max_memory_allocated()
+            if measure_memory and has_gpu
+            else None,
+            parameters=_parameters(self.folder),
+        )
+
+    def _peers(self) -> list[PeerSetup]:
+        peers, stream = default_peers(self.options), self.training.stream
+        return peers if stream is None else [replace(peer, stream=stream) for peer in peers]
+
+
+@dataclass(frozen=True)
+class EndingJob:
+    """The end of several trainings of one seed.
+
+    Attributes
+    ----------
+    arm
+        Whose end.
+    members
+        What has to be trained before.
+    seed
+        Their seed.
+    folder
+        Where metrics and ranks go.
+    """
+
+    arm: Arm
+    members: tuple[TrainingJob, ...]
+    seed: int
+    folder: Path
+    epochs: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name}{self.arm.mark}, seed {self.seed}"
+
+    def do(self, loaded: Loaded) -> None:
+        """Make one of them, and rank it."""
+        assert self.arm.ending is not None
+        options = self.arm.trainings[0].options
+        end(
+            self.arm.ending,
+            [member.folder for member in self.members],
+            self.folder,
+            loaded.data,
+            keep_seen=options.training.keep_seen,
+            device=local_device(options.execution.device, 0),
+        )
+
+    def outcome(self, *, measure_memory: bool) -> Outcome:
+        return Outcome(
+            error=None,
+            peak_bytes=_peak_bytes() if measure_memory else None,
+            parameters=_parameters(self.members[0].folder),
+        )
+
+
+def read_outcome(job: Job) -> Outcome | None:
+    """What a job came to, if it was done."""
+    try:
+        return Outcome(**json.loads(_beside(job, "outcome.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_outcome(job: Job, outcome: Outcome) -> None:
+    """Write down what a job came to."""
+    write_whole(_beside(job, "outcome.json"), json.dumps(asdict(outcome), indent=2) + "\n")
+
+
+def carry_out(job: Job, loaded: Loaded, *, measure_memory: bool) -> Outcome:
+    """Do a job, and write down what it came to.
+
+    Whatever is wrong with it is its outcome, and no reason to stop the others.
+
+    Parameters
+    ----------
+    job
+        What is to be done.
+    loaded
+        The data.
+    measure_memory
+        Whether this process does nothing else, so that its memory is the job's.
+    """
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _beside(job, "log").open("a", encoding="utf-8") as log, redirect_stdout(log):
+            job.do(loaded)
+        outcome = job.outcome(measure_memory=measure_memory)
+    except PeercollabError as error:
+        outcome = Outcome(error=str(error))
+    except Exception as error:
+        outcome = Outcome(error=f"{type(error).__name__}: {error}")
+    write_outcome(job, outcome)
+    return outcome
+
+
+def _beside(job: Job, what: str) -> Path:
+    return job.folder.with_name(f"{job.folder.name}.{what}")
+
+
+def _await_silence(run: Path) -> None:
+    """Of a driver that was killed, what it had started may go on for a moment."""
+    deadline = time.monotonic() + SECONDS_TO_FALL_SILENT
+    while (beat := last_beat(run)) and beat.is_alive and time.monotonic() < deadline:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kibibytes, but for macOS.
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def _parameters(run: Path) -> int:
+    with safe_open(run / BEST / WEIGHTS, "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
