@@ -59,11 +59,11 @@ class RunsDisplay:
         """Tell what a run came to."""
         self._jobs.remove(job)
         self._done += 1
-        told = (
-            f"failed: {outcome.error}"
-            if outcome.error
-            else f"{outcome.rounds} rounds, {timedelta(seconds=int(outcome.seconds))}"
-        )
+        told = "ranked"
+        if outcome.error:
+            told = f"failed: {outcome.error}"
+        elif outcome.rounds:
+            told = f"{outcome.rounds} rounds, {timedelta(seconds=int(outcome.seconds))}"
         self._console.out(f"{self._done}/{self._all}  {job.name}: {told}", highlight=False)
 
     def _table(self) -> Table:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from peercollab.results.display import print_whole
 from peercollab.results.metrics_table import MISSING
 
 HEAD = (
@@ -60,7 +61,7 @@ def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
         table.add_column(HEAD[at], justify="right" if at else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(row[at] for at in shown))
-    console.print(table, crop=False)
+    print_whole(console, table)
     for line in failures_of(result):
         console.out(line, highlight=False)
     for of in result["differences"]:
@@ -75,6 +76,9 @@ def _row(
     metric = result["metric"]
     is_baseline = arm["name"] == result["baseline"]
     both = found and found["both"]
+    # A claim needs a yes to all three questions, so the largest p is the one that counts.
+    questions = [found[name] for name in ("new_users", "new_trainings", "both")] if both else []
+    p_value = max((answer["p_adjusted"] for answer in questions), default=None)
     return (
         arm["name"],
         f"{len(entries)}/{len(arm['seeds'])}",
@@ -82,7 +86,7 @@ def _row(
         _spread([entry["validation"][metric] for entry in entries]),
         BASELINE if is_baseline else f"{found['difference']:+.4f}" if found else MISSING,
         f"{both['interval']['low']:+.4f} to {both['interval']['high']:+.4f}" if both else MISSING,
-        _p(both["p_adjusted"]) if both else MISSING,
+        MISSING if p_value is None else _p(p_value),
         f"{arm['inference_cost']} x",
         *_costs(entries),
     )

@@ -191,6 +191,11 @@ def print_results(console: Console, metrics: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right" if column else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    print_whole(console, table)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it is, whatever the terminal's width."""
     table.width = Measurement.get(console, console.options.update_width(WIDE), table).maximum
     console.print(table, crop=False)
 
