@@ -52,9 +52,9 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         "<p>Test and validation: mean and standard deviation over seeds, of the whole catalogue. "
         "Difference: to the baseline on test, user by user and seed by seed; its interval and p "
         "are for other users and other trainings at once; p is the largest of three questions "
-        "(other users, other trainings, both), corrected for the number of arms. Inference: models that are asked to rank for a user. Costs are of one seed, its "
-        "peers one after another in one process; trainings that several arms share count for "
-        "each.</p>"
+        "(other users, other trainings, both), corrected for the number of arms. Inference: models "
+        "that are asked to rank for a user. Costs are of one seed, its peers one after another in "
+        "one process; trainings that several arms share count for each.</p>"
     )
     if result["differences"]:
         yield "<h2>What differs</h2>"

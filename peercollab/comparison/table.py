@@ -75,10 +75,7 @@ def _row(
     entries = [entry for entry in arm["seeds"].values() if _is_whole(entry)]
     metric = result["metric"]
     is_baseline = arm["name"] == result["baseline"]
-    both = found and found["both"]
-    # A claim needs a yes to all three questions, so the largest p is the one that counts.
-    questions = [found[name] for name in ("new_users", "new_trainings", "both")] if both else []
-    p_value = max((answer["p_adjusted"] for answer in questions), default=None)
+    both = found["both"] if found else None
     return (
         arm["name"],
         f"{len(entries)}/{len(arm['seeds'])}",
@@ -86,7 +83,7 @@ def _row(
         _spread([entry["validation"][metric] for entry in entries]),
         BASELINE if is_baseline else f"{found['difference']:+.4f}" if found else MISSING,
         f"{both['interval']['low']:+.4f} to {both['interval']['high']:+.4f}" if both else MISSING,
-        MISSING if p_value is None else _p(p_value),
+        _p(found) if found and both else MISSING,
         f"{arm['inference_cost']} x",
         *_costs(entries),
     )
@@ -112,7 +109,10 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
-def _p(p_value: float) -> str:
+def _p(found: Mapping[str, Any]) -> str:
+    """Of the three questions the largest p: a claim needs a yes to all."""
+    answers = (found[question] for question in ("new_users", "new_trainings", "both"))
+    p_value = max(answer["p_adjusted"] for answer in answers)
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 
