@@ -104,10 +104,14 @@ class Graft:
         Bytes of weights that travelled to it.
     measured
         Of a rule whose shares are measured, the donors' share in each layer.
+    similarity
+        In the first exchange of a round, of each donor that gave whole layers the cosine between
+        its weight and the receiver's own in each of these, before they were mixed.
     """
 
     bytes: int
     measured: Mapping[str, float]
+    similarity: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ class Peer:
         self._buffers = frozenset[str]().union(*(layer.buffers for layer in taking_part.values()))
         self._memory = self.rule.begin(self._bundles(self._tensors))
         self._round = 0
+        self._compared = 0
         self._trouble: str | None = None
         self._last_finite = self.trainer.state()
         self._is_ruined = False
@@ -218,6 +219,8 @@ class Peer:
             transfer.donor: self._unpacked(parcel, own)
             for transfer, parcel in zip(plan.transfers, parcels, strict=True)
         }
+        similarity = self._similarity(own, given) if plan.exchange.round != self._compared else {}
+        self._compared = plan.exchange.round
         shares = {
             transfer.donor: {
                 name: share
@@ -239,6 +242,7 @@ class Peer:
                 for layer in self._tensors
                 if self._layers[layer].weight in measured
             },
+            similarity,
         )
 
     def settle(self) -> None:
@@ -262,6 +266,7 @@ class Peer:
     def restore(self, folder: Path) -> int:
         """Go back to what `checkpoint` wrote, whatever happened since; its round."""
         self._is_halted = False
+        self._compared = 0
         state = read_tree(folder, peer_tree(self.number))
         self._last_finite = TrainerState(**state["trainer"])
         self.trainer.restore(self._last_finite)
@@ -361,6 +366,20 @@ class Peer:
             return given
         return align(own, given, self.trainer.model.symmetries())
 
+    def _similarity(
+        self, own: Bundles, given: Mapping[int, Bundles]
+    ) -> dict[int, dict[str, float]]:
+        """Of each donor the cosine to the own weight, for all layers that it gave whole."""
+        return {
+            donor: {
+                layer: _cosine(own[weight][0], bundles[weight][0])
+                for layer in self._tensors
+                if (weight := self._layers[layer].weight) in bundles
+                and bundles[weight][0].shape == own[weight][0].shape
+            }
+            for donor, bundles in given.items()
+        }
+
     def _reset_moments(self, before: Mapping[str, Tensor], own: Bundles) -> None:
         """Forget the moments of all entries that an exchange has changed."""
         for name, old_T in before.items():
@@ -413,6 +432,10 @@ class Peer:
         self._progress = progress
         if self._on_progress is not None:
             self._on_progress()
+
+
+def _cosine(one_T: Tensor, other_T: Tensor) -> float:
+    return float(torch.cosine_similarity(one_T.flatten(), other_T.flatten(), dim=0))
 
 
 def _shared_tensor(array: np.ndarray) -> Tensor:

@@ -36,6 +36,9 @@ class RoundRecord:
         For receiver and donor, the donor's share in each layer's new weights, summed over the
         exchanges. Of a rule that exchanges single entries it is the share that is expected; of
         diloco, whose new weights are no mixture, each peer's part in the mean movement.
+    similarity
+        For receiver and donor, the cosine of their weights in each layer before the round's first
+        exchange, of layers that were given whole.
     bytes_moved
         Bytes of weights that went from donors to receivers.
     troubles
@@ -53,6 +56,7 @@ class RoundRecord:
     exchanges: int = 0
     mixed: dict[int, int] = field(default_factory=dict)
     shares: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    similarity: dict[tuple[int, int], Mapping[str, float]] = field(default_factory=dict)
     bytes_moved: int = 0
     troubles: dict[int, Trouble] = field(default_factory=dict)
     coordinator_bytes: int = 0
@@ -74,6 +78,8 @@ class RoundRecord:
             self.mixed[receiver] = self.mixed.get(receiver, 0) + 1
             part = plan.of(receiver)
             received = part.received()
+            for donor, cosines in graft.similarity.items():
+                self.similarity.setdefault((receiver, donor), cosines)
             for transfer in part.transfers:
                 given = self.shares.setdefault((receiver, transfer.donor), {})
                 for layer, share in transfer.shares.items():
@@ -105,6 +111,7 @@ class RoundRecord:
                     "receiver": receiver + 1,
                     "donor": donor + 1,
                     "shares": {name: total / self.mixed[receiver] for name, total in given.items()},
+                    "similarity": dict(self.similarity.get((receiver, donor), {})),
                 }
                 for (receiver, donor), given in sorted(self.shares.items())
             ],

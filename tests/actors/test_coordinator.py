@@ -323,7 +323,12 @@ def test_a_record_tells_means_over_the_exchanges_in_which_a_receiver_mixed() -> 
     assert record["statistics"]["3"] == {"table": 2.0, "output": 2.0}
     # The third has the highest value; of the others it takes the second.
     assert record["transfers"] == [
-        {"receiver": receiver, "donor": donor, "shares": {"table": 0.5, "output": 0.5}}
+        {
+            "receiver": receiver,
+            "donor": donor,
+            "shares": {"table": 0.5, "output": 0.5},
+            "similarity": {},
+        }
         for receiver, donor in ((1, 3), (2, 3), (3, 2))
     ]
 

@@ -172,6 +172,38 @@ def test_both_moments_are_averaged_where_weights_are_exchanged_and_nowhere_else(
         assert any(not torch.equal(before[0][n][part], before[1][n][part]) for n in names)
 
 
+def test_the_record_tells_how_alike_peers_were_before_the_rounds_first_exchange(
+    make_shared: MakeShared, histories: Histories
+) -> None:
+    shared = make_shared(TransplantOptions(rule="average", exchange_every=2))
+    peers = Watched(peers_of(shared, histories, [1e-3, 2e-3]))
+    coordinator = coordinator_of(peers, shared)
+    for round in (1, 2):
+        peers.seen.clear()
+        record = coordinator.run_round(round).as_json()
+        assert len(peers.seen) > 1
+        _, (one, other), _ = peers.seen[0]
+        for transfer in record["transfers"]:
+            assert transfer["similarity"].keys() == transfer["shares"].keys()
+            for layer, told in transfer["similarity"].items():
+                weight = peers.layers()[0][layer].weight
+                first, second = (
+                    np.float64(state[weight][0].numpy().ravel()) for state in (one, other)
+                )
+                length = np.linalg.norm(first) * np.linalg.norm(second)
+                assert told == pytest.approx(first @ second / length, abs=1e-5)
+
+
+def test_how_alike_peers_are_is_not_told_by_entries_that_travel_alone(
+    make_shared: MakeShared, histories: Histories
+) -> None:
+    shared = make_shared(TransplantOptions(rule="wash", share=0.2, exchange_every="epoch"))
+    record = coordinator_of(LocalPeers(peers_of(shared, histories, [1e-3, 2e-3])), shared)
+    transfers = record.run_round(1).as_json()["transfers"]
+    assert transfers
+    assert all(transfer["similarity"] == {} for transfer in transfers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Blast(Average):
     """Averages, and in the second round leaves infinite weights in the first peer."""

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from peercollab.results.per_user import UserRanks
 from peercollab.significance.compare import compare_arms
 from peercollab.significance.flips import flip_p_value
 from peercollab.significance.holm import holm
@@ -13,7 +14,6 @@ from peercollab.significance.pairing import pair
 from peercollab.significance.power import seeds_needed
 from peercollab.significance.result import Comparison
 from peercollab.significance.student import for_both, for_new_trainings, for_new_users
-from peercollab.results.per_user import UserRanks
 from tests.significance.made_up import Spread, differences, paired
 
 EXPERIMENTS = 300

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from peercollab.significance.pairing import PairedValues, pair
 from peercollab.errors import PeercollabError
 from peercollab.results.per_user import UserRanks
+from peercollab.significance.pairing import PairedValues, pair
 from peercollab.training.metrics import MISS
 
 
