@@ -188,7 +188,7 @@ def test_the_record_tells_how_alike_peers_were_before_the_rounds_first_exchange(
             for layer, told in transfer["similarity"].items():
                 weight = peers.layers()[0][layer].weight
                 first, second = (
-                    np.float64(state[weight][0].numpy().ravel()) for state in (one, other)
+                    state[weight][0].double().numpy().ravel() for state in (one, other)
                 )
                 length = np.linalg.norm(first) * np.linalg.norm(second)
                 assert told == pytest.approx(first @ second / length, abs=1e-5)
