@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from peercollab.results.plots import PEER_COLOURS, STYLE, WIDTH
+from peercollab.results.plots import PEER_COLOURS, STYLE, WIDTH, legend_below
 
 
 @matplotlib.rc_context(STYLE)
@@ -41,6 +41,34 @@ def differences_figure(result: Mapping[str, Any]) -> Figure:
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlabel(f"{result['metric'].upper()} less that of {result['baseline']}")
     axes.grid(axis="y", visible=False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def similarity_figure(result: Mapping[str, Any]) -> Figure | None:
+    """How alike peers are before they mix, by round, a line for each arm and a panel for each scope.
+
+    None if no arm has peers that gave whole layers.
+    """
+    similar = {
+        arm["name"]: arm["exchanges"]["similarity"]
+        for arm in result["arms"]
+        if arm["exchanges"] and arm["exchanges"]["similarity"]
+    }
+    if not similar:
+        return None
+    scopes = list(dict.fromkeys(scope for by_scope in similar.values() for scope in by_scope))
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(scopes), sharey=True, squeeze=False)[0]
+    for axes, scope in zip(panels, scopes, strict=True):
+        for place, (name, by_scope) in enumerate(similar.items()):
+            values = by_scope.get(scope, [])
+            colour = PEER_COLOURS[place % len(PEER_COLOURS)]
+            axes.plot(range(1, len(values) + 1), values, color=colour, label=name)
+        axes.set_title(scope)
+        axes.set_xlabel("round")
+    panels[0].set_ylabel("cosine")
+    legend_below(figure, panels[0])
     return figure
 
 

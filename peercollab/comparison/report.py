@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from peercollab.comparison.plot import differences_figure
+from peercollab.comparison.plot import differences_figure, similarity_figure
 from peercollab.comparison.table import HEAD, failures_of, rows_of
 from peercollab.results.page import details, numbers, page, picture, write_page
 
@@ -66,6 +66,13 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         )
         items = "".join(f"<li>{escape(of['verdict'])}</li>" for of in result["differences"])
         yield f"<h2>What may be said</h2><ul>{items}</ul>"
+    if similarity := similarity_figure(result):
+        yield "<h2>How alike peers are</h2>"
+        yield picture(
+            similarity,
+            "Cosine between a receiver's weights and a donor's before the first exchange of a round, "
+            "as a mean over layers, pairs of peers and seeds.",
+        )
     if result["trials"]:
         yield "<h2>The search</h2>"
         yield numbers(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from peercollab.comparison.arms import Arm
+from peercollab.comparison.exchanges import exchanges_of
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.search import Trial
@@ -57,6 +58,13 @@ def result_of(
             "inference_cost": trial.arm.inference_cost,
             "runs": [training.name for training in trial.arm.trainings],
             "seeds": {str(seed): entry for seed, entry in entries[trial.arm.name].items()},
+            "exchanges": exchanges_of(
+                [
+                    RunFolder(folder.last(trial.arm, seed).folder).rounds()
+                    for seed, entry in entries[trial.arm.name].items()
+                    if _is_whole(entry)
+                ]
+            ),
         }
         for trial in chosen
     ]
