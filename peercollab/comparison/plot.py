@@ -46,7 +46,7 @@ def differences_figure(result: Mapping[str, Any]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def similarity_figure(result: Mapping[str, Any]) -> Figure | None:
-    """How alike peers are before they mix, by round, a line for each arm and a panel for each scope.
+    """How alike peers are before they mix, by round: a line for each arm, a panel for each scope.
 
     None if no arm has peers that gave whole layers.
     """

@@ -70,8 +70,8 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         yield "<h2>How alike peers are</h2>"
         yield picture(
             similarity,
-            "Cosine between a receiver's weights and a donor's before the first exchange of a round, "
-            "as a mean over layers, pairs of peers and seeds.",
+            "Cosine between a receiver's weights and a donor's before the first exchange of a "
+            "round, as a mean over layers, pairs of peers and seeds.",
         )
     if result["trials"]:
         yield "<h2>The search</h2>"
