@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from peercollab.actors.coordinator import AWAY
+from peercollab.results.run_folder import RunFolder
 from tests.test_chaos import RUN, interruptions, rounds_of
 from tests.test_resume import log as log
 from tests.test_resume import outcome
@@ -82,3 +84,37 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
     assert noticed < MOST_SECONDS_TO_NOTICE[how]
     assert interruptions(cut)
     assert outcome(cut) == outcome(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_without_a_node_that_never_comes_back_the_others_bring_every_round_to_its_end(
+    start_nodes: Callable[..., Any], log: Path, tmp_path: Path
+) -> None:
+    nodes = start_nodes(NODE)
+    for _ in range(2):
+        nodes.add_node(**NODE)
+    run = tmp_path / "run"
+    train = ["train", "--data", str(log), "--out", str(run), "--address", nodes.address]
+    options = f"--epochs 30 {RUN} --peers 3 --rejoin-within 3 --placement strict-spread"
+    driver = Watched([*train, *options.split()], tmp_path / "run.txt")
+    try:
+        driver.said_at("round 3/30")
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        assert driver.end() == 0, driver.output.read_text()
+        driver.require_no_traces()
+    finally:
+        driver.clean_up()
+    records = RunFolder(run).rounds()
+    assert [record["round"] for record in records] == list(range(1, 31))
+    told = [event for record in records for event in record["interruptions"]]
+    (left,) = [event for event in told if event.endswith("the others go on without")]
+    number = int(left.removeprefix("peer ").partition(" ")[0])
+    first = next(record["round"] for record in records if left in record["interruptions"])
+    for record in records:
+        away = [failure["peer"] for failure in record["failures"] if failure["reason"] == AWAY]
+        assert away == ([number] if record["round"] >= first else [])
+        # The ring of those who are left is closed.
+        givers = {transfer["donor"] for transfer in record["transfers"]}
+        assert givers == {1, 2, 3} - set(away)
+    assert "test" in RunFolder(run).metrics()
