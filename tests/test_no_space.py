@@ -19,8 +19,8 @@ RUN = (
     "--threads-per-peer 1"
 )
 
-# KiB that the checkpoint before the first round, about 200 KiB, does not fit into, and then the first
-# or the second after one, which have Adam's moments, too: about 600 KiB.
+# KiB that the checkpoint before the first round, about 200 KiB, does not fit into, and then the
+# first or the second after a round, which have Adam's moments, too: about 600 KiB.
 TOO_SMALL, FOR_ONE, FOR_TWO = 150, 1000, 1700
 
 # A file system of so many KiB, seen by this command alone, and where its files are kept afterwards.
