@@ -57,6 +57,9 @@ def compare(options: CompareOptions) -> dict[str, Any]:
                 _do([(trial.arm, seed) for of in trials for trial in of], folder, pool)
                 chosen, records = _choose(trials, seed, folder)
             _do([(of.arm, seed) for seed in options.seed_numbers for of in chosen], folder, pool)
+    except BaseException:
+        say(f"what is done is kept in {options.folder}: the same command goes on with it")
+        raise
     finally:
         # Also of what was done before it was stopped.
         result = result_of(options, loaded.data, chosen, records, folder)
