@@ -1,0 +1,301 @@
+"""Whole comparisons on a small log: shared work, failures, interruptions, and what is refused."""
+
+import copy
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from peercollab.cli import main
+from peercollab.comparison.compare import compare
+from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.table import failures_of
+from peercollab.errors import PeercollabError
+from peercollab.results.heartbeat import Heartbeat
+from peercollab.results.per_user import read_per_user
+from peercollab.training.metrics import SELECTION_METRIC, gains_of
+
+Changed = Callable[..., CompareOptions]
+
+COSTS = ("seconds", "core_seconds", "gpu_seconds", "peak_bytes", "gpu_peak_bytes")
+NETWORK = "--hidden-size 8 --blocks 1 --max-length 10 --batch-size 16 --min-interactions 1"
+EPOCHS = 12
+ARMS = ("solo", "best-of-n", "ensemble", "layer-wise", "mine=--rule average --lr 0.01")
+
+
+def without_costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    kept = copy.deepcopy(dict(result))
+    for arm in kept["arms"]:
+        for entry in arm["seeds"].values():
+            for cost in COSTS:
+                entry.pop(cost, None)
+    return kept
+
+
+def trained(folder: Path) -> list[tuple[str, str]]:
+    """Trainings that were done, by name and seed."""
+    found = (folder / "runs").glob("*/seed-*.outcome.json")
+    return sorted((path.parent.name, path.name.partition(".")[0]) for path in found)
+
+
+@pytest.fixture(scope="module")
+def whole(options: CompareOptions) -> dict[str, Any]:
+    """A comparison that nothing disturbed."""
+    return compare(replace(options, arms=ARMS))
+
+
+def test_runs_that_arms_share_are_trained_once(
+    whole: dict[str, Any], options: CompareOptions
+) -> None:
+    assert whole["baseline"] == "solo"
+    names = ["layer-wise", "mine", "solo", "solo-2"]
+    assert trained(options.folder) == [(name, f"seed-{seed}") for name in names for seed in (5, 6)]
+
+
+def test_the_result_is_that_of_the_runs(whole: dict[str, Any], options: CompareOptions) -> None:
+    written = json.loads((options.folder / "comparison.json").read_text())
+    assert written == json.loads(json.dumps(whole))
+    found = {of["arm"]: of for of in whole["differences"]}
+    assert list(found) == ["best-of-n", "ensemble", "layer-wise", "mine"]
+    values = {}
+    for arm in whole["arms"]:
+        assert list(arm["seeds"]) == ["5", "6"]
+        kind = "endings" if arm["name"] in ("best-of-n", "ensemble") else "runs"
+        for seed, entry in arm["seeds"].items():
+            run = options.folder / kind / arm["name"] / f"seed-{seed}"
+            gains_U = gains_of(read_per_user(run, "test").ranks_U)[SELECTION_METRIC]
+            assert entry["test"][SELECTION_METRIC] == pytest.approx(np.mean(gains_U))
+            assert entry["rounds"] == 2
+            assert entry["seconds"] > 0
+            assert entry["core_seconds"] == pytest.approx(entry["seconds"])
+            values[arm["name"], seed] = gains_U
+    mean = np.mean([values["mine", seed] - values["solo", seed] for seed in ("5", "6")])
+    assert found["mine"]["difference"] == pytest.approx(mean)
+
+
+def test_costs_of_what_is_shared_count_for_each(whole: dict[str, Any]) -> None:
+    arms = {arm["name"]: arm for arm in whole["arms"]}
+    for seed in ("5", "6"):
+        solo, best, ensemble = (
+            arms[name]["seeds"][seed] for name in ("solo", "best-of-n", "ensemble")
+        )
+        assert best["seconds"] == ensemble["seconds"] > solo["seconds"]
+        assert best["parameters"] == solo["parameters"]
+        assert ensemble["parameters"] == 2 * solo["parameters"]
+    assert [arms[name]["inference_cost"] for name in ("solo", "best-of-n", "ensemble")] == [1, 1, 2]
+
+
+def test_one_model_is_that_of_a_run_by_itself(
+    whole: dict[str, Any], options: CompareOptions, tmp_path: Path
+) -> None:
+    command = ["train", "--data", options.data, "--out", str(tmp_path / "run"), "--seed", "6"]
+    alone = "--executor local --peers 1 --rule none --threads-per-peer 1 --epochs 2"
+    assert main([*command, *alone.split(), *NETWORK.split()]) == 0
+    own, other = tmp_path / "run", options.folder / "runs" / "solo" / "seed-6"
+    assert (own / "best" / "model.safetensors").read_bytes() == (
+        other / "best" / "model.safetensors"
+    ).read_bytes()
+    assert json.loads((own / "metrics.json").read_text()) == json.loads(
+        (other / "metrics.json").read_text()
+    )
+
+
+def test_checkpoints_of_finished_runs_are_removed(
+    whole: dict[str, Any], options: CompareOptions
+) -> None:
+    assert not list(options.folder.rglob("checkpoints"))
+
+
+def test_arms_and_seeds_can_be_added_and_only_these_are_trained(changed: Changed) -> None:
+    first = compare(changed())
+    folder = changed().folder
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.outcome.json")}
+    assert trained(folder) == [
+        (name, f"seed-{seed}") for name in ("layer-wise", "solo") for seed in (5, 6)
+    ]
+    more = compare(changed(arms=("solo", "average", "layer-wise"), seeds=3))
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+    names = ("average", "layer-wise", "solo")
+    assert trained(folder) == [(name, f"seed-{seed}") for name in names for seed in (5, 6, 7)]
+    arms = {arm["name"]: arm["seeds"] for arm in more["arms"]}
+    for arm in first["arms"]:
+        for seed, entry in arm["seeds"].items():
+            assert arms[arm["name"]][seed] == entry
+    # Arms that are left out this time are left where they are.
+    assert [arm["name"] for arm in compare(changed())["arms"]] == ["solo", "layer-wise"]
+    assert ("average", "seed-5") in trained(folder)
+
+
+def test_a_training_that_fails_is_told_and_the_others_are_compared(changed: Changed) -> None:
+    wild = "wild=--rule none --peers 1 --lr 1e30"
+    result = compare(changed(arms=("solo", wild, "average")))
+    assert [of["arm"] for of in result["differences"]] == ["average"]
+    told = failures_of(result)
+    assert [line.partition(":")[0] for line in told] == ["wild, seed 5", "wild, seed 6"]
+    assert all("train again with a lower --lr" in line for line in told)
+
+
+def test_without_a_baseline_nothing_is_said_to_differ(changed: Changed) -> None:
+    wild = "wild=--rule none --peers 1 --lr 1e30"
+    result = compare(changed(arms=("solo", wild, "average"), baseline="wild"))
+    assert result["differences"] == []
+    assert result["conclusion"].startswith("Too little has come to an end")
+
+
+def test_a_failed_training_is_tried_again(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("a broken disk")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("peercollab.comparison.work.train", fail)
+        result = compare(changed())
+    assert failures_of(result)[0] == "solo, seed 5: failed: OSError: a broken disk"
+    assert failures_of(compare(changed())) == []
+
+
+def test_what_was_chosen_on_validation_is_trained_under_all_seeds(changed: Changed) -> None:
+    options = changed(arms=("solo", "average"), trials=2)
+    result = compare(options)
+    by_arm: dict[str, list[dict[str, Any]]] = {}
+    for trial in result["trials"]:
+        assert trial.keys() == {"arm", "trial", "changes", "error", "validation"}
+        by_arm.setdefault(trial["arm"], []).append(trial)
+    for arm in result["arms"]:
+        trials = by_arm[arm["name"]]
+        best = max(trials, key=lambda trial: trial["validation"])
+        assert arm["changes"] == best["changes"]
+        (run,) = arm["runs"]
+        assert run == arm["name"] + (f".t{best['trial']}" if best["trial"] else "")
+    searched = [name for name, seed in trained(options.folder) if seed == "seed-10005"]
+    assert sorted(searched) == [
+        f"{a}{mark}" for a in ("average", "solo") for mark in ("", ".t1", ".t2")
+    ]
+
+
+def test_test_is_not_looked_at_by_the_search(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = changed(arms=("solo", "average"), trials=1, seeds=1)
+    first = compare(options)
+    # Were the test values of all trials others, the same would be chosen.
+    for path in options.folder.glob("runs/*/seed-10005/metrics.json"):
+        metrics = json.loads(path.read_text())
+        metrics["test"] = {name: 1 - value for name, value in metrics["test"].items()}
+        path.write_text(json.dumps(metrics))
+    assert without_costs(compare(options)) == without_costs(first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": {"epochs": 3}}, "has --epochs 2, which cannot become 3"),
+        ({"model": {"hidden_size": 16}}, "has --hidden-size 8, which cannot become 16"),
+        ({"execution": {"peers": 3}}, "has --peers 2, which cannot become 3"),
+        ({"arms": ("solo", "mine=--lr 0.1")}, "'mine=--lr 0.1' was 'mine=--lr 0.01'"),
+    ],
+)
+def test_another_comparison_is_refused_in_the_same_folder(
+    changes: dict[str, Any], said: str, changed: Changed
+) -> None:
+    options = changed(arms=("solo", "mine=--lr 0.01"), seeds=1)
+    compare(options)
+    for name, change in changes.items():
+        now = replace(getattr(options, name), **change) if isinstance(change, dict) else change
+        options = replace(options, **{name: now})
+    with pytest.raises(PeercollabError) as refused:
+        compare(options)
+    assert said in str(refused.value)
+
+
+def test_other_data_is_refused_in_the_same_folder(changed: Changed, tmp_path: Path) -> None:
+    options = changed(seeds=1)
+    compare(options)
+    other = tmp_path / "other.csv"
+    other.write_text(Path(options.data).read_text() + "u0,i0,99\n")
+    with pytest.raises(PeercollabError, match="on other data than"):
+        compare(replace(options, data=str(other)))
+
+
+def test_a_folder_of_something_else_is_left_alone(changed: Changed) -> None:
+    options = changed()
+    options.folder.mkdir()
+    (options.folder / "mine.txt").write_text("precious")
+    with pytest.raises(PeercollabError, match="is there already, and no comparison"):
+        compare(options)
+    assert [path.name for path in options.folder.iterdir()] == ["mine.txt"]
+
+
+def test_a_second_driver_is_refused(changed: Changed) -> None:
+    options = changed()
+    options.folder.mkdir()
+    with (
+        Heartbeat(options.folder, lambda: ()),
+        pytest.raises(PeercollabError, match="the run is going on"),
+    ):
+        compare(options)
+
+
+def command_of(options: CompareOptions, executor: str) -> list[str]:
+    words = f"--seeds 2 --epochs {EPOCHS} --patience 0 --executor {executor}"
+    return [
+        *(sys.executable, "-m", "peercollab", "compare", "--data", options.data),
+        *("--out", str(options.folder), "--arms", "solo", "best-of-n", "average"),
+        *words.split(),
+        *("--seed", "5"),
+        *NETWORK.split(),
+    ]
+
+
+def result_in(folder: Path) -> dict[str, Any]:
+    return without_costs(json.loads((folder / "comparison.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("executor", "how"),
+    [
+        ("local", signal.SIGKILL),
+        pytest.param("local", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
+def test_stopped_anywhere_and_started_again_it_comes_to_the_same(
+    executor: str, how: signal.Signals, changed: Changed, tmp_path: Path
+) -> None:
+    options = changed()
+    undisturbed = replace(options, out=tmp_path / "undisturbed")
+    subprocess.run(command_of(undisturbed, "local"), check=True, capture_output=True)
+    for rounds in (3, 40):
+        driver = subprocess.Popen(
+            command_of(options, executor), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        deadline = time.monotonic() + 120
+        while _rounds_in(options.folder) < rounds and driver.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        driver.send_signal(how)
+        _, said = driver.communicate(timeout=60)
+        if how == signal.SIGINT:
+            assert driver.returncode == 130, said
+            assert "comparison.json" in {path.name for path in options.folder.iterdir()}
+    assert _rounds_in(options.folder) < 6 * EPOCHS
+    subprocess.run(command_of(options, executor), check=True, capture_output=True)
+    found, expected = result_in(options.folder), result_in(undisturbed.folder)
+    assert found == expected
+
+
+def _rounds_in(folder: Path) -> int:
+    """Rounds of all runs so far."""
+    return sum(
+        len(path.read_bytes().splitlines()) for path in folder.glob("runs/*/seed-*/rounds.jsonl")
+    )
