@@ -44,6 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f"{path.name}.unfinished")
     with writing(path):
         try:
+            # One that a killed process left may be another name of a file that must stay.
+            unfinished.unlink(missing_ok=True)
             yield unfinished
             unfinished.replace(path)
         except BaseException:

@@ -17,4 +17,14 @@ class LostError(PeercollabError):
 
 
 class FaultError(LostError):
-    """A peer or the coordinator raised an error that nobody foresaw; it may pass, or not."""
+    """A peer or the coordinator raised an error that nobody foresaw; it may pass, or not.
+
+    Attributes
+    ----------
+    kind
+        Whose, where and of which type it was: its text may have numbers that differ each time.
+    """
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind or text

@@ -22,7 +22,7 @@ from peercollab.machine import environment
 from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
-from peercollab.results.heartbeat import Heartbeat
+from peercollab.results.heartbeat import Heartbeat, last_beat, require_idle
 from peercollab.results.run_folder import RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 
@@ -70,28 +70,28 @@ class Rounds:
         self.data = data
         self.rounds: list[dict[str, Any]] = []
         self._interruptions: list[str] = []
+        self._faults: set[str] = set()
         self._losses_of_a_round = 0
+        self._heartbeat = Heartbeat(folder.path, lambda: self._interruptions)
         self.metrics: dict[str, Any] = {
             "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
         }
 
     def begin(self, config: dict[str, Any], demo: Interactions | None) -> RunResult:
         """Make the folder and fill it; stopped before a round is complete, none is left."""
-        try:
-            self.folder.create(config, environment())
-            if demo:
-                with writing(self.folder.path / DEMO_FILE):
-                    write_csv(demo, self.folder.path / DEMO_FILE)
-            save_description(self.data.histories.n_items, self.options.model, self.folder.best)
-            self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
-            self._require_shared_folder()
-            self._checkpoint()
-            return self._run()
-        except BaseException:
-            # After a loss it can be resumed, from before the first round if need be.
-            if not (self.rounds or self._losses_of_a_round):
-                self.folder.remove()
-            raise
+        # Again: the way to here may have taken long, and others may have come first.
+        require_idle(self.folder.path)
+        self.folder.require_creatable(overwrite=self.options.overwrite)
+        self.folder.create(config, environment())
+        with self._heartbeat:
+            try:
+                self._fill(demo)
+                return self._run()
+            except BaseException:
+                # After a loss it can be resumed, from before the first round if need be.
+                if not (self.rounds or self._losses_of_a_round):
+                    self.folder.remove()
+                raise
 
     def resume(self, config: dict[str, Any]) -> RunResult:
         """Go on from the last checkpoint that is whole, under this configuration.
@@ -101,30 +101,48 @@ class Rounds:
         PeercollabError
             There is none, or the run has come to its end already.
         """
+        beat = last_beat(self.folder.path)
+        with self._heartbeat:
+            self._require_shared_folder()
+            round = self.folder.checkpoints.latest(say)
+            if round is None:
+                raise PeercollabError(
+                    f"--resume {self.folder.path}: no checkpoint of the run is whole; train anew"
+                )
+            self.rounds = self.folder.rounds()
+            if self._is_over() and "test" in self.folder.metrics():
+                raise PeercollabError(
+                    f"--resume {self.folder.path}: the run has come to its end already; more "
+                    "--epochs would go on with it"
+                )
+            # A driver that was killed could not put down what went wrong in its last round.
+            told = {event for record in self.rounds for event in record["interruptions"]}
+            self._interruptions += (
+                [event for event in beat.events if event not in told] if beat else []
+            )
+            try:
+                self._go_back(round)
+            except LostError as error:
+                self._recover(error, say)
+            self.folder.write_config(config)
+            self._note(f"resumed after round {round}")
+            say(f"resumed after round {round} of {self.options.training.epochs}")
+            return self._run()
+
+    def _fill(self, demo: Interactions | None) -> None:
+        """All that is in the folder before the first round."""
+        if demo:
+            with writing(self.folder.path / DEMO_FILE):
+                write_csv(demo, self.folder.path / DEMO_FILE)
+        save_description(self.data.histories.n_items, self.options.model, self.folder.best)
+        self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
         self._require_shared_folder()
-        round = self.folder.checkpoints.latest(say)
-        if round is None:
-            raise PeercollabError(
-                f"--resume {self.folder.path}: no checkpoint of the run is whole; train anew"
-            )
-        self.rounds = self.folder.rounds()
-        if self._is_over() and "test" in self.folder.metrics():
-            raise PeercollabError(
-                f"--resume {self.folder.path}: the run has come to its end already; more --epochs "
-                "would go on with it"
-            )
-        self._go_back(round)
-        self.folder.write_config(config)
-        event = f"resumed after round {round}"
-        self._interruptions.append(event)
-        say(f"{event} of {self.options.training.epochs}")
-        return self._run()
+        self._checkpoint()
 
     def _run(self) -> RunResult:
         try:
-            with Heartbeat(self.folder.path, lambda: self._interruptions) as heartbeat:
-                self._run_rounds(heartbeat)
-                self._until_done(self._conclude, say)
+            self._run_rounds()
+            self._until_done(self._conclude, say)
             self._note_late_interruptions()
         except BaseException:
             if self.rounds:
@@ -138,11 +156,11 @@ class Rounds:
             raise
         return RunResult(self.folder.path, self.metrics, self.rounds)
 
-    def _run_rounds(self, heartbeat: Heartbeat) -> None:
+    def _run_rounds(self) -> None:
         with RunDisplay(self.options.training.epochs) as display:
 
             def watch(progress: Sequence[PeerProgress]) -> None:
-                heartbeat.progress = progress
+                self._heartbeat.progress = progress
                 display.watch(progress)
 
             while not self._is_over():
@@ -170,9 +188,11 @@ class Rounds:
             Too few come back in time, or they are lost again and again.
         """
         while True:
-            if isinstance(lost, FaultError) and str(lost) in self._interruptions:
-                raise PeercollabError(f"{lost}: it did so twice in the same round") from lost
-            self._interruptions.append(str(lost))
+            if isinstance(lost, FaultError):
+                if lost.kind in self._faults:
+                    raise PeercollabError(f"{lost}: it did so twice in the same round") from lost
+                self._faults.add(lost.kind)
+            self._note(str(lost))
             self._losses_of_a_round += 1
             if self._losses_of_a_round > MOST_LOSSES_OF_A_ROUND:
                 raise PeercollabError(
@@ -208,9 +228,15 @@ class Rounds:
 
     def _tell_and_note(self, tell: Callable[[str], None], event: str) -> None:
         tell(event)
+        self._note(event)
+
+    def _note(self, event: str) -> None:
+        """Put an event down for the next record; until then it stands in the heartbeat."""
         self._interruptions.append(event)
+        self._heartbeat.beat()
 
     def _run_round(self, display: RunDisplay, watch: Watch) -> None:
+        self._heartbeat.require_ours()
         record = self.executor.run_round(len(self.rounds) + 1, watch).as_json()
         self._add(record | {"interruptions": self._interruptions})
         self._interruptions = []
@@ -219,6 +245,7 @@ class Rounds:
         if len(self.rounds) % every == 0 or self._is_over():
             self._checkpoint()
             self._losses_of_a_round = 0
+            self._faults.clear()
             if not self._is_over() and (back := self.executor.take_back()):
                 self._tell_and_note(display.say, f"{peers_in_words(back)} came back")
                 self._go_back(len(self.rounds))
@@ -255,16 +282,18 @@ class Rounds:
 
     def _go_back(self, round: int) -> None:
         """Take everything back to a checkpoint: the folder, what is known here, and the peers."""
-        self.metrics = self.folder.go_back(round)
-        # What went wrong in rounds that are done again is told with the next one.
-        undone = [told for record in self.rounds[round:] for told in record["interruptions"]]
-        self._interruptions = undone + self._interruptions
-        self.rounds = self.folder.rounds()
-        best = self.rounds[-1]["best"] if self.rounds else None
+        kept = self.folder.rounds_up_to(round)
+        best = kept[-1]["best"] if kept else None
+        # Peers first: one may be writing the best state of a round that is to be done again.
         self.executor.restore(
             self.folder.checkpoints.of(round).absolute(),
             best and Best(best["peer"], best["round"], best[SELECTION_METRIC]),
         )
+        self.metrics = self.folder.go_back(round)
+        # What went wrong in rounds that are done again is told with the next one.
+        undone = [told for record in self.rounds[round:] for told in record["interruptions"]]
+        self._interruptions = undone + self._interruptions
+        self.rounds = kept
 
     def _require_shared_folder(self) -> None:
         """See to it that every peer reads in the run's folder what is written there from here."""

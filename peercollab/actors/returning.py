@@ -78,9 +78,9 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             # Torch tells what went wrong in the first line, and where in its own code in more.
             reason = (str(error).splitlines() or [""])[0]
+            what, kind = f"{self.called} failed in {method.__name__}", type(error).__name__
             raise FaultError(
-                f"{self.called} failed in {method.__name__}{self.whereabouts()}: "
-                f"{type(error).__name__}: {reason}"
+                f"{what}{self.whereabouts()}: {kind}: {reason}", f"{what}: {kind}"
             ) from error
 
     return call

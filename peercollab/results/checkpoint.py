@@ -60,7 +60,7 @@ class Checkpoints:
 
     def before(self, round: int) -> Path:
         """Where the last checkpoint before that after a round lies."""
-        return self.of(max(other for other in self.rounds() if other < round))
+        return self.of(max(other for other in self.complete_ones() if other < round))
 
     def begin(self, round: int) -> Path:
         """An empty folder for a checkpoint, which is none before it is completed.
@@ -83,12 +83,20 @@ class Checkpoints:
         manifest = content | {"sha256": _checksum_of(content)}
         write_whole(path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         _sync(self.folder)
-        for old in self.rounds()[:-KEPT]:
-            shutil.rmtree(self.of(old), ignore_errors=True)
+        oldest = min(self.complete_ones()[-KEPT:])
+        for old in self.rounds():
+            if old < oldest:
+                self.discard(old)
 
     def discard(self, round: int) -> None:
-        """Take away a checkpoint that could not be completed."""
+        """Take away a checkpoint, such as one that could not be completed."""
         shutil.rmtree(self.of(round), ignore_errors=True)
+
+    def discard_after(self, round: int) -> None:
+        """Take away what was written of later rounds, which are to be done again."""
+        for later in self.rounds():
+            if later > round:
+                self.discard(later)
 
     def remove(self) -> None:
         """Take all of them away, of a run that nobody wants to go on with."""
@@ -97,6 +105,10 @@ class Checkpoints:
     def is_complete(self, round: int) -> bool:
         """Whether a checkpoint was completed once; `verify` says whether it is whole still."""
         return (self.of(round) / MANIFEST).is_file()
+
+    def complete_ones(self) -> list[int]:
+        """Rounds whose checkpoint was completed, ascending."""
+        return [round for round in self.rounds() if self.is_complete(round)]
 
     def rounds(self) -> list[int]:
         """Rounds of which there is a folder, ascending, whole or not."""

@@ -79,7 +79,7 @@ def require_idle(run: Path) -> None:
 
 
 class Heartbeat:
-    """Tells in a run's folder, while in its context, that the run goes on.
+    """Tells in a run's folder, while in its context, that the run goes on, and whose it is.
 
     Parameters
     ----------
@@ -92,6 +92,11 @@ class Heartbeat:
     ----------
     progress
         Where the peers are, as dataclasses; told with the next beat.
+
+    Raises
+    ------
+    PeercollabError
+        Another driver has the folder, on entering the context.
     """
 
     def __init__(self, run: Path, events: Callable[[], Sequence[str]]) -> None:
@@ -99,22 +104,68 @@ class Heartbeat:
         self._events = events
         self._path = run / RUNNING
         self._started = _began(psutil.Process())
+        self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        self._beat()
+        self._claim()
+        self.beat()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
+        if self._is_ours():
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def require_ours(self) -> None:
+        """Make sure that no other driver has taken the folder since.
+
+        Raises
+        ------
+        PeercollabError
+            One has: this one was silent for so long that it counted as gone.
+        """
+        if not self._is_ours() and (beat := last_beat(self._path.parent)):
+            raise PeercollabError(
+                f"{self._path.parent}: process {beat.pid} on {beat.host} has taken the run over, "
+                "as nothing was heard from this one: it ends here"
+            )
+
+    def _claim(self) -> None:
+        """Take the folder, of two that try at the same time one alone."""
+        require_idle(self._path.parent)
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
+        try:
+            self._path.touch(exist_ok=False)
+        except FileExistsError:
+            require_idle(self._path.parent)
+            raise PeercollabError(
+                f"{self._path.parent}: another run begins there: take another folder"
+            ) from None
+        except OSError:
+            return  # A disk that takes nothing is told of by what matters.
+
+    def _is_ours(self) -> bool:
+        beat = last_beat(self._path.parent)
+        return beat is None or (beat.host, beat.pid, beat.started) == (
+            socket.gethostname(),
+            os.getpid(),
+            self._started,
+        )
 
     def _go_on(self) -> None:
         while not self._is_over.wait(SECONDS_BETWEEN_BEATS):
+            if self._is_ours():
+                self.beat()
+
+    def beat(self) -> None:
+        """Tell now how things stand."""
+        with self._lock:
             self._beat()
 
     def _beat(self) -> None:

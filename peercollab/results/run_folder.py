@@ -141,6 +141,22 @@ class RunFolder:
                 break
         return records
 
+    def rounds_up_to(self, round: int) -> list[dict[str, Any]]:
+        """The records of the first rounds.
+
+        Raises
+        ------
+        PeercollabError
+            ``rounds.jsonl`` does not reach that far.
+        """
+        records = self.rounds()
+        if len(records) < round:
+            raise PeercollabError(
+                f"{self.path / ROUNDS} has {len(records)} whole records, and the checkpoint was "
+                f"made after {round} rounds: the folder is damaged; train anew"
+            )
+        return records[:round]
+
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``; empty where there is none yet."""
         path = self.path / METRICS
@@ -172,16 +188,13 @@ class RunFolder:
             ``rounds.jsonl`` does not reach that far.
         """
         source = self.checkpoints.of(round)
-        records = self.rounds()
-        if len(records) < round:
-            raise PeercollabError(
-                f"{self.path / ROUNDS} has {len(records)} whole records, and the checkpoint was "
-                f"made after {round} rounds: the folder is damaged; train anew"
-            )
-        self.write_rounds(records[:round])
+        records = self.rounds_up_to(round)
+        self.checkpoints.discard_after(round)
+        self.write_rounds(records)
         if (source / BEST_SO_FAR).exists():
-            carry_over({BEST_SO_FAR: f"{WEIGHTS}.unfinished"}, source, self.best)
-            (self.best / f"{WEIGHTS}.unfinished").replace(self.best / WEIGHTS)
+            # A copy: a link would be another name of the checkpoint's own file.
+            with replacing(self.best / WEIGHTS) as unfinished:
+                shutil.copyfile(source / BEST_SO_FAR, unfinished)
         else:
             (self.best / WEIGHTS).unlink(missing_ok=True)
         metrics = dict(json.loads((source / RUN_STATE).read_text(encoding="utf-8"))["metrics"])

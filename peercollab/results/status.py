@@ -171,8 +171,7 @@ def _state(beat: Beat | None, *, ended: bool) -> State:
 
 
 def _last_checkpoint(checkpoints: Checkpoints) -> int | None:
-    complete = [round for round in checkpoints.rounds() if checkpoints.is_complete(round)]
-    return max(complete, default=None)
+    return max(checkpoints.complete_ones(), default=None)
 
 
 def _last_sign(run: Path, beat: Beat | None) -> float:
