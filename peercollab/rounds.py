@@ -23,7 +23,7 @@ from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
 from peercollab.results.heartbeat import Heartbeat, last_beat, require_idle
-from peercollab.results.run_folder import RunFolder
+from peercollab.results.run_folder import CONFIG, RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 
 # Losses after which a run is given up, if no round was completed between them.
@@ -72,6 +72,8 @@ class Rounds:
         self._interruptions: list[str] = []
         self._faults: set[str] = set()
         self._losses_of_a_round = 0
+        # Who sees this as it is sees the folder.
+        self._proof = (folder.path / CONFIG).absolute()
         self._heartbeat = Heartbeat(folder.path, lambda: self._interruptions)
         self.metrics: dict[str, Any] = {
             "popularity": {split: metrics_of(ranks) for split, ranks in popularity.items()}
@@ -215,9 +217,9 @@ class Rounds:
         """Wait for those who were lost; who does not come back in time is left out."""
         execution = self.options.execution
         before = self.executor.away
-        self.executor.await_return()
+        why = self.executor.await_return(self._proof)
         away = self.executor.away
-        waited = f"did not come back within --rejoin-within {execution.rejoin_within:g} s"
+        waited = f"did not come back within --rejoin-within {execution.rejoin_within:g} s{why}"
         if (there := execution.peers - len(away)) < execution.least_peers:
             raise PeercollabError(
                 f"{peers_in_words(away)} {waited}, which leaves {there}, fewer than --min-peers "
@@ -225,6 +227,8 @@ class Rounds:
             ) from lost
         if left := [peer for peer in away if peer not in before]:
             self._tell_and_note(tell, f"{peers_in_words(left)} {waited}: the others go on without")
+        if back := [peer for peer in before if peer not in away]:
+            self._tell_and_note(tell, f"{peers_in_words(back)} came back")
 
     def _tell_and_note(self, tell: Callable[[str], None], event: str) -> None:
         tell(event)
@@ -246,7 +250,7 @@ class Rounds:
             self._checkpoint()
             self._losses_of_a_round = 0
             self._faults.clear()
-            if not self._is_over() and (back := self.executor.take_back()):
+            if not self._is_over() and (back := self.executor.take_back(self._proof)):
                 self._tell_and_note(display.say, f"{peers_in_words(back)} came back")
                 self._go_back(len(self.rounds))
 

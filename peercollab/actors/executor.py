@@ -42,10 +42,16 @@ class Executor(Protocol):
     def away(self) -> list[int]:
         """Peers that were lost and take no part, ascending from 0."""
 
-    def await_return(self) -> None:
+    def await_return(self, proof: Path) -> str:
         """Wait until every actor that was lost is there again, in whatever state.
 
-        A peer that does not come back in time is away from then on.
+        A peer that does not come back in time, or does not see the file as it is seen here, is away
+        from then on.
+
+        Returns
+        -------
+        str
+            Why peers are newly away, as the end of a sentence, so far as it is known.
 
         Raises
         ------
@@ -53,7 +59,7 @@ class Executor(Protocol):
             The coordinator does not come back in time.
         """
 
-    def take_back(self) -> list[int]:
+    def take_back(self, proof: Path) -> list[int]:
         """Peers that were away and are there again: they take part after the next `restore`."""
 
     def read(self, path: Path) -> list[str | None]:
@@ -122,10 +128,11 @@ class LocalExecutor:
     def away(self) -> list[int]:
         return []
 
-    def await_return(self) -> None:
+    def await_return(self, proof: Path) -> str:
         """Nobody is ever lost here."""
+        return ""
 
-    def take_back(self) -> list[int]:
+    def take_back(self, proof: Path) -> list[int]:
         return []
 
     def finish(self) -> Soup | None:

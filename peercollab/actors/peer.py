@@ -140,7 +140,9 @@ class Peer:
             Why it sits the round out, if it does.
         """
         with self._timed("train"):
-            if round != self._round:
+            if round == self._round:
+                self._tell_phase("train")
+            else:
                 self._begin(round)
             if self._trouble is None:
                 try:
@@ -306,13 +308,18 @@ class Peer:
             )
         weights = uniform_soup([ingredients[place] for place in chosen])
         save_weights(weights, self.best)
-        return Soup([found[place][0] for place in chosen], self._validate(weights))
+        value = self._validate(weights)
+        self._tell_phase("wait")
+        return Soup([found[place][0] for place in chosen], value)
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
         """int32 ``[users]``: ranks under the kept model, as it lies in the run's folder."""
-        return self.trainer.rank_saved(self.best, hold_out, self._tell_rows)
+        ranks_U = self.trainer.rank_saved(self.best, hold_out, self._tell_rows)
+        self._tell_phase("wait")
+        return ranks_U
 
     def _begin(self, round: int) -> None:
+        self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))
         self._round = round
         self._seconds: dict[str, float] = {}
         self._trouble = None
@@ -320,7 +327,6 @@ class Peer:
         if self._is_ruined or not self.trainer.is_finite():
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
         self.trainer.begin_epoch(round)
-        self._tell(PeerProgress(self.number, round, 0, self.steps(), math.nan, "train"))
 
     def _sit_out(self, trouble: str) -> None:
         self._trouble = trouble
@@ -341,7 +347,7 @@ class Peer:
             self._kept = now, {n: t.detach().to("cpu", copy=True) for n, t in state.items()}
 
     def _validate(self, weights: Weights) -> dict[str, float]:
-        return metrics_of(self.trainer.rank_weights(weights, "validation"))
+        return metrics_of(self.trainer.rank_weights(weights, "validation", self._tell_rows))
 
     def _weights(self) -> dict[str, Tensor]:
         return layer_tensors(self.trainer.model)

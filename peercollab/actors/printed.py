@@ -1,7 +1,7 @@
 """Show what actors print in their own processes, once, with the actor's name before each line."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import ray
@@ -16,10 +16,10 @@ class Printed:
     Parameters
     ----------
     actors
-        By what they are called.
+        Gives them, by what they are called: one that is made anew is another.
     """
 
-    def __init__(self, actors: Mapping[str, ActorHandle]) -> None:
+    def __init__(self, actors: Callable[[], Mapping[str, ActorHandle]]) -> None:
         self._actors = actors
         self._asked: dict[str, ObjectRef] = {}
 
@@ -34,7 +34,7 @@ class Printed:
             self._look(seconds)
 
     def _look(self, seconds: float) -> None:
-        for name, actor in self._actors.items():
+        for name, actor in self._actors().items():
             if name not in self._asked:
                 self._asked[name] = actor.lines.options(concurrency_group="control").remote()
         asked = dict(self._asked)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import ray
-from ray import cloudpickle
+from ray import ObjectRef, cloudpickle
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -20,9 +20,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from peercollab.actors.connection import connect
 from peercollab.actors.coordinator import Coordinator
-from peercollab.actors.executor import Watch, local_device, peers_in_words
+from peercollab.actors.executor import Watch, local_device
 from peercollab.actors.messages import Best, LayerArrays, PeerSetup, SharedSetup, Soup
 from peercollab.actors.metrics import RunMetrics
+from peercollab.actors.muster import Muster
 from peercollab.actors.object_store import warn_of_small_stores
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
@@ -41,7 +42,7 @@ SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_START = 300.0
 
 
-@in_its_term(CALLS_OF_A_TERM)
+@in_its_term(CALLS_OF_A_TERM | {"rank_selected"})
 class PeerActor(Returning, Peer):
     """A peer that takes the device Ray gave it."""
 
@@ -70,18 +71,22 @@ class PeerActor(Returning, Peer):
 class CoordinatorActor(Returning, Coordinator):
     """A coordinator whose peers are actors."""
 
-    def __init__(self, handles: bytes, shared: SharedSetup) -> None:
+    def __init__(self, handles: bytes, shared: SharedSetup, patience: float) -> None:
         Returning.__init__(self, "the coordinator")
-        self._ray_peers = RayPeers(cloudpickle.loads(handles))
+        self._ray_peers = RayPeers(cloudpickle.loads(handles), patience)
         if self.term is None:
             # Whom it can ask it will be told with `restore_for`.
             self._ray_peers.present = ()
         Coordinator.__init__(self, self._ray_peers, shared.transplant, shared.training)
 
+    def progress(self) -> None:
+        """Says no more than that it is there."""
+
     def restore_for(
-        self, term: int, folder: Path, best: Best | None, present: Sequence[int]
+        self, term: int, handles: bytes, folder: Path, best: Best | None, present: Sequence[int]
     ) -> None:
         """Begin a term of the run with `restore`."""
+        self._ray_peers.meet(cloudpickle.loads(handles))
         self._ray_peers.term = term
         self.restore(folder, best, present)
         self.term = term
@@ -112,8 +117,7 @@ class RayExecutor:
     ) -> None:
         self._options = options
         self._group: PlacementGroup | None = None
-        self._actors: list[ActorHandle] = []
-        self._away: set[int] = set()
+        self._made: list[ActorHandle] = []
         self._term = 0
         self._leave = connect(options)
         try:
@@ -140,7 +144,9 @@ class RayExecutor:
         # So that no two of a cluster have the same, those of an earlier run here included.
         unique = secrets.token_hex(3)
         peer_class = ray.remote(concurrency_groups={"control": 1})(PeerActor)
-        for place, own in enumerate(peers):
+
+        def make(place: int) -> ActorHandle:
+            own = peers[place]
             handle = peer_class.options(
                 name=f"{run} {unique}: peer {own.number}",
                 num_cpus=bundle["CPU"],
@@ -151,8 +157,10 @@ class RayExecutor:
                     self._group, placement_group_bundle_index=place
                 ),
             ).remote(own, shared, where, "GPU" in bundle)
-            self._actors.append(handle)
-        self._peers = list(self._actors)
+            self._made.append(handle)
+            return handle
+
+        self._muster = Muster(make, len(peers))
         self._coordinator = (
             ray.remote(concurrency_groups={"control": 1})(CoordinatorActor)
             .options(
@@ -161,12 +169,11 @@ class RayExecutor:
                 max_restarts=-1,
                 max_task_retries=0,
             )
-            .remote(cloudpickle.dumps(self._peers), shared)
+            .remote(cloudpickle.dumps(self._muster.handles), shared, options.peer_timeout)
         )
-        self._actors.append(self._coordinator)
+        self._made.append(self._coordinator)
         self._names = names_of({"the coordinator": self._coordinator})
-        called = {f"peer {i}": peer for i, peer in enumerate(self._peers, start=1)}
-        self._printed = Printed({**called, "coordinator": self._coordinator})
+        self._printed = Printed(lambda: self._actors_of(range(len(peers))))
         get(
             [self._coordinator.__ray_ready__.remote()],
             "the start of the peers",
@@ -185,7 +192,7 @@ class RayExecutor:
 
     def numbers(self) -> str:
         (numbers,) = get(
-            [self._peers[0].numbers.remote()],
+            [self._muster.handles[0].numbers.remote()],
             "the numbers of peer 1",
             SECONDS_TO_START,
             self._names,
@@ -194,96 +201,90 @@ class RayExecutor:
 
     @property
     def away(self) -> list[int]:
-        return sorted(self._away)
+        return sorted(self._muster.away)
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
-        patience = self._options.peer_timeout
-        vigil = Vigil({place: self._peers[place] for place in self._present})
-        answer = self._coordinator.run_round.remote(round, term=self._term)
-        ended: list[int] = []
-        while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:
-            watch(vigil.look(SECONDS_BETWEEN_LOOKS))
-            self._printed.show()
-            if not ended and (ended := vigil.still(patience)):
-                for place in ended:
-                    ray.kill(self._peers[place], no_restart=False)
+        asked = self._coordinator.run_round.remote(round, term=self._term)
         try:
-            (record,) = get([answer], f"round {round}", names=self._names)
-        except LostError as error:
-            if not ended:
-                raise
-            raise LostError(
-                f"{peers_in_words(ended)} made no progress for {patience:g} s (--peer-timeout): "
-                "ended, to be made again"
-            ) from error
+            record: RoundRecord = self._await(asked, f"round {round}", watch)
         finally:
             self._printed.drain(SECONDS_BETWEEN_LOOKS)
         self._metrics.tell(record)
         return record
 
     def read(self, path: Path) -> list[str | None]:
-        answers = [peer.read.remote(path) for peer in self._peers]
+        answers = [peer.read.remote(path) for peer in self._muster.handles]
         return get(answers, "the look into the run's folder", SECONDS_TO_START, self._names)
 
     def checkpoint(self, folder: Path) -> Digests:
         asked = self._coordinator.checkpoint.remote(folder, term=self._term)
-        (files,) = get([asked], f"the checkpoint {folder}", None, self._names)
-        return dict(files)
+        return dict(self._await(asked, f"the checkpoint {folder}"))
 
     def restore(self, folder: Path, best: Best | None) -> None:
         self._term += 1
-        asked = self._coordinator.restore_for.remote(self._term, folder, best, self._present)
-        get([asked], f"the return to checkpoint {folder}", None, self._names)
+        handles = cloudpickle.dumps(self._muster.handles)
+        asked = self._coordinator.restore_for.remote(
+            self._term, handles, folder, best, self._muster.present
+        )
+        self._await(asked, f"the return to checkpoint {folder}")
 
     def finish(self) -> Soup | None:
         asked = self._coordinator.finish.remote(term=self._term)
-        (soup,) = get([asked], "the end of the rounds", None, self._names)
+        soup: Soup | None = self._await(asked, "the end of the rounds")
         return soup
 
     def rank_selected(self, hold_out: HoldOut) -> Int32Array:
-        asked = self._peers[self._present[0]].rank_selected.remote(hold_out)
-        (ranks,) = get([asked], f"ranking of {hold_out}", None, self._names)
-        return np.array(ranks)
+        peer = self._muster.handles[self._muster.present[0]]
+        asked = peer.rank_selected.remote(hold_out, term=self._term)
+        return np.array(self._await(asked, f"ranking of {hold_out}"))
 
     def weights(self, peer: int) -> LayerArrays:
-        (arrays,) = get([self._peers[peer].weights.remote()], f"the weights of peer {peer + 1}")
+        (arrays,) = get(
+            [self._muster.handles[peer].weights.remote()], f"the weights of peer {peer + 1}"
+        )
         return {name: np.array(array) for name, array in arrays.items()}
 
-    def await_return(self) -> None:
+    def await_return(self, proof: Path) -> str:
         self._metrics.tell_loss()
-        deadline = time.monotonic() + self._options.rejoin_within
-        missing = set(self._present)
-        while missing := missing - self._halted(missing):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        self._away |= missing
+        patience = self._options.rejoin_within
+        deadline = time.monotonic() + patience
+        before = set(self._muster.away)
+        self._muster.await_return(proof, patience)
         self._await_coordinator(deadline)
+        return self._muster.why_away(self._muster.away - before)
 
-    def take_back(self) -> list[int]:
-        back = self._halted(self._away)
-        self._away -= back
-        return sorted(back)
+    def take_back(self, proof: Path) -> list[int]:
+        return self._muster.take_back(proof)
 
-    @property
-    def _present(self) -> list[int]:
-        return [place for place in range(len(self._peers)) if place not in self._away]
+    def _await(self, answer: ObjectRef, awaited: str, watch: Watch | None = None) -> Any:
+        """What an actor answers. All are looked after meanwhile: who comes to a stand is ended."""
+        patience = self._options.peer_timeout
+        actors = self._actors_of(self._muster.present)
+        vigil = Vigil(actors)
+        ended: list[str] = []
+        while not ray.wait([answer], timeout=SECONDS_BETWEEN_LOOKS)[0]:
+            progress = vigil.look(SECONDS_BETWEEN_LOOKS)
+            if watch is not None:
+                watch(progress)
+            self._printed.show()
+            if not ended and (ended := vigil.still(patience)):
+                for name in ended:
+                    ray.kill(actors[name], no_restart=False)
+        try:
+            (value,) = get([answer], awaited, names=self._names)
+        except LostError as error:
+            if not ended:
+                raise
+            raise LostError(
+                f"{' and '.join(ended)} made no progress for {patience:g} s (--peer-timeout): "
+                "ended, to be made again"
+            ) from error
+        return value
 
-    def _halted(self, places: Iterable[int]) -> set[int]:
-        """Those of some peers that are there, and have given up what they were at."""
-        asked = {
-            self._peers[place].halt.options(concurrency_group="control").remote(): place
-            for place in places
-        }
-        if not asked:
-            return set()
-        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=SECONDS_BETWEEN_LOOKS)
-        halted = set()
-        for answer in answered:
-            with suppress(RayError):
-                ray.get(answer)
-                halted.add(asked[answer])
-        return halted
+    def _actors_of(self, places: Iterable[int]) -> dict[str, ActorHandle]:
+        """Some peers and the coordinator, by what they are called."""
+        peers = {f"peer {place + 1}": self._muster.handles[place] for place in places}
+        return {**peers, "coordinator": self._coordinator}
 
     def _await_coordinator(self, deadline: float) -> None:
         """It is made again when its peers are there, and then knows nothing yet."""
@@ -300,9 +301,9 @@ class RayExecutor:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _clean_up(self) -> None:
-        for actor in self._actors:
+        for actor in self._made:
             ray.kill(actor)
-        self._actors.clear()
+        self._made.clear()
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None

@@ -16,6 +16,7 @@ from ray.exceptions import (
     ObjectStoreFullError,
     OutOfDiskError,
     RayActorError,
+    RayError,
     RayTaskError,
 )
 
@@ -26,9 +27,6 @@ from peercollab.results.checkpoint import Digests
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select
-
-# Phases other than training and ranking take seconds; one that takes this long will not end.
-SECONDS_OF_A_PHASE = 300.0
 
 # Calls that go on from what was called before, and so belong to one term of the run.
 CALLS_OF_A_TERM = frozenset(
@@ -51,7 +49,14 @@ CALLS_OF_A_TERM = frozenset(
 class RayPeers:
     """A `PeerGroup` over actor handles.
 
-    A peer that hangs in a phase that should take seconds is ended, to be made again by Ray.
+    A peer that hangs in a phase other than training and ranking is ended, to be made again by Ray.
+
+    Parameters
+    ----------
+    handles
+        The actors.
+    patience
+        Seconds that such a phase may take (``--peer-timeout``).
 
     Attributes
     ----------
@@ -62,12 +67,17 @@ class RayPeers:
         Bytes of all that was sent to the peers from here and all that was read of their answers.
     """
 
-    def __init__(self, handles: Sequence[ActorHandle]) -> None:
-        self._handles = handles
-        self._names = names_of({f"peer {i}": handle for i, handle in enumerate(handles, 1)})
+    def __init__(self, handles: Sequence[ActorHandle], patience: float) -> None:
+        self.meet(handles)
+        self._patience = patience
         self.present: Sequence[int] = range(len(handles))
         self.term = 0
         self.bytes_handled = 0
+
+    def meet(self, handles: Sequence[ActorHandle]) -> None:
+        """Ask these actors from now on: one that Ray gave up may have been replaced."""
+        self._handles = handles
+        self._names = names_of({f"peer {i}": handle for i, handle in enumerate(handles, 1)})
 
     @property
     def size(self) -> int:
@@ -80,10 +90,10 @@ class RayPeers:
         return int(self._ask_one(self.present[0], "steps"))
 
     def train(self, round: int, stop: int) -> dict[int, str | None]:
-        return self._ask_all("train", round, stop, seconds=None)
+        return self._ask_all("train", round, stop, bounded=False)
 
     def rank(self, round: int) -> dict[int, PeerReport]:
-        return self._ask_all("rank", round, seconds=None)
+        return self._ask_all("rank", round, bounded=False)
 
     def save_best(self, peer: int) -> None:
         self._ask_one(peer, "save_best")
@@ -107,7 +117,8 @@ class RayPeers:
             )
             for part in map(plan.of, plan.receivers)
         ]
-        return self._get(plan.receivers, grafts, "transplant")
+        donors = [(request.donor, answer) for request, answer in exports.items()]
+        return self._get(plan.receivers, grafts, "transplant", needs=donors)
 
     def settle(self) -> None:
         self._ask_all("settle")
@@ -128,20 +139,17 @@ class RayPeers:
     def soup(self, select: Select) -> Soup:
         first = self.present[0]
         ingredients = [self._ask(peer, "ingredient") for peer in self.present]
-        soup: Soup = self._ask_one(first, "soup", select, *ingredients, seconds=None)
+        soup: Soup = self._ask_one(first, "soup", select, *ingredients, bounded=False)
         return soup
 
-    def _ask_one(
-        self, peer: int, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE
-    ) -> Any:
-        (answer,) = self._get([peer], [self._ask(peer, method, *arguments)], method, seconds)
+    def _ask_one(self, peer: int, method: str, *arguments: Any, bounded: bool = True) -> Any:
+        asked = [self._ask(peer, method, *arguments)]
+        (answer,) = self._get([peer], asked, method, bounded=bounded)
         return answer
 
-    def _ask_all(
-        self, method: str, *arguments: Any, seconds: float | None = SECONDS_OF_A_PHASE
-    ) -> dict[int, Any]:
+    def _ask_all(self, method: str, *arguments: Any, bounded: bool = True) -> dict[int, Any]:
         answers = [self._ask(peer, method, *arguments) for peer in self.present]
-        values = self._get(self.present, answers, method, seconds)
+        values = self._get(self.present, answers, method, bounded=bounded)
         return dict(zip(self.present, values, strict=True))
 
     def _ask(self, peer: int, method: str, *arguments: Any) -> ObjectRef:
@@ -158,23 +166,31 @@ class RayPeers:
         peers: Sequence[int],
         answers: list[ObjectRef],
         phase: str,
-        seconds: float | None = SECONDS_OF_A_PHASE,
+        *,
+        needs: Sequence[tuple[int, ObjectRef]] = (),
+        bounded: bool = True,
     ) -> list[Any]:
+        seconds = self._patience if bounded else None
         try:
             values = get(answers, f"the peers' {phase}", seconds, self._names)
         except LostError as error:
-            if isinstance(error.__cause__, GetTimeoutError):
-                self._end_silent(peers, answers)
-            raise
+            if not isinstance(error.__cause__, GetTimeoutError):
+                raise
+            # Who waits for one that hangs does not hang itself.
+            if not self._end_silent(needs):
+                self._end_silent(list(zip(peers, answers, strict=True)))
+            raise LostError(f"{error} (--peer-timeout)") from error
         self.bytes_handled += sum(len(cloudpickle.dumps(value)) for value in values)
         return values
 
-    def _end_silent(self, peers: Sequence[int], answers: list[ObjectRef]) -> None:
-        """End peers that hang: whatever they are asked next would wait behind what they hang in."""
-        _, silent = ray.wait(answers, num_returns=len(answers), timeout=0)
-        for peer, answer in zip(peers, answers, strict=True):
+    def _end_silent(self, asked: Sequence[tuple[int, ObjectRef]]) -> bool:
+        """End peers that hang, as what they are asked next would wait; whether there were any."""
+        answers = [answer for _, answer in asked]
+        silent = ray.wait(answers, num_returns=len(answers), timeout=0)[1] if answers else []
+        for peer, answer in asked:
             if answer in silent:
                 ray.kill(self._handles[peer], no_restart=False)
+        return bool(silent)
 
 
 def names_of(actors: Mapping[str, ActorHandle]) -> dict[str, str]:
@@ -230,6 +246,15 @@ def get(
                 f"{awaited} found no room in a node's object store, nor on the disk that Ray goes "
                 f"on to when that is full. Make room on the disk, or give the store more: {REMEDY}"
             ) from error
+        if isinstance(error.cause, RayError):
+            # What one was to read was lost with another's node.
+            raise LostError(f"{awaited} came to nothing: {_first_line(error.cause)}") from error
         raise PeercollabError(
             f"{awaited} failed: {type(error.cause).__name__}: {error.cause}"
         ) from error
+    except RayError as error:
+        raise LostError(f"{awaited} came to nothing: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -1,4 +1,4 @@
-"""Look after peers while they work: where each is, and whether one has come to a stand."""
+"""Look after a run's actors: where each peer is, and whether one has come to a stand."""
 
 import time
 from collections.abc import Mapping
@@ -16,57 +16,59 @@ AT_WORK: set[Phase] = {"train", "rank"}
 
 
 class Vigil:
-    """Asks peers for their progress, again and again, each when it has answered the last time.
+    """Asks actors for their progress, again and again, each when it has answered the last time.
 
     Parameters
     ----------
-    peers
-        Handles by place, from 0.
+    actors
+        By what they are called. The coordinator answers, too, and has no progress of its own.
     """
 
-    def __init__(self, peers: Mapping[int, ActorHandle]) -> None:
-        self._peers = peers
-        self._asked: dict[int, ObjectRef] = {}
-        self._latest: dict[int, PeerProgress] = {}
+    def __init__(self, actors: Mapping[str, ActorHandle]) -> None:
+        self._actors = actors
+        self._asked: dict[str, ObjectRef] = {}
+        self._latest: dict[str, PeerProgress] = {}
         now = time.monotonic()
-        self._answered = dict.fromkeys(peers, now)
-        self._moved = dict.fromkeys(peers, now)
+        self._answered = dict.fromkeys(actors, now)
+        self._moved = dict.fromkeys(actors, now)
 
     def look(self, seconds: float) -> list[PeerProgress]:
         """Where the peers are, as far as is known after so many seconds at most."""
-        for place, peer in self._peers.items():
-            if place not in self._asked:
-                control = peer.progress.options(concurrency_group="control")
-                self._asked[place] = control.remote()
+        for name, actor in self._actors.items():
+            if name not in self._asked:
+                control = actor.progress.options(concurrency_group="control")
+                self._asked[name] = control.remote()
         asked = dict(self._asked)
         answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
         now = time.monotonic()
-        for place, answer in asked.items():
+        for name, answer in asked.items():
             if answer in answered:
-                del self._asked[place]
-                # A peer that has died is named by the work that it was asked for.
+                del self._asked[name]
+                # An actor that has died is named by the work that it was asked for.
                 with suppress(RayError):
-                    self._take_in(place, ray.get(answer), now)
-        return [self._latest[place] for place in sorted(self._latest)]
+                    self._take_in(name, ray.get(answer), now)
+        return sorted(self._latest.values(), key=lambda progress: progress.peer)
 
-    def still(self, seconds: float) -> list[int]:
-        """Peers that did not answer for so long, or did not go on with their work."""
+    def still(self, seconds: float) -> list[str]:
+        """Actors that did not answer for so long, or did not go on with their work."""
         now = time.monotonic()
         return [
-            place
-            for place in self._peers
-            if now - self._answered[place] > seconds
-            or (self._is_at_work(place) and now - self._moved[place] > seconds)
+            name
+            for name in self._actors
+            if now - self._answered[name] > seconds
+            or (self._is_at_work(name) and now - self._moved[name] > seconds)
         ]
 
-    def _take_in(self, place: int, progress: PeerProgress, now: float) -> None:
-        self._answered[place] = now
-        if _stage(progress) != _stage(self._latest.get(place)):
-            self._moved[place] = now
-        self._latest[place] = progress
+    def _take_in(self, name: str, progress: PeerProgress | None, now: float) -> None:
+        self._answered[name] = now
+        if progress is None:
+            return
+        if _stage(progress) != _stage(self._latest.get(name)):
+            self._moved[name] = now
+        self._latest[name] = progress
 
-    def _is_at_work(self, place: int) -> bool:
-        latest = self._latest.get(place)
+    def _is_at_work(self, name: str) -> bool:
+        latest = self._latest.get(name)
         return latest is not None and latest.phase in AT_WORK
 
 

@@ -260,11 +260,13 @@ class Trainer:
         """
         return self._rank(self.ranked.eval(), hold_out, on_rows)
 
-    def rank_weights(self, weights: Mapping[str, Tensor], hold_out: HoldOut) -> Int32Array:
+    def rank_weights(
+        self, weights: Mapping[str, Tensor], hold_out: HoldOut, on_rows: OnRows | None = None
+    ) -> Int32Array:
         """The same under other weights of the same model; the trainer's own stay as they are."""
         model = copy.deepcopy(self.ranked)
         model.load_state_dict(weights)
-        return self._rank(model.eval(), hold_out)
+        return self._rank(model.eval(), hold_out, on_rows)
 
     def rank_saved(
         self, folder: Path, hold_out: HoldOut, on_rows: OnRows | None = None

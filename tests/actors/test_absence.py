@@ -140,16 +140,16 @@ def test_a_peer_that_answers_and_does_not_go_on_is_noticed() -> None:
     actor = ray.remote(concurrency_groups={"control": 1})(Standing).options(num_cpus=0).remote()
     try:
         ray.get(actor.__ray_ready__.remote())
-        vigil = Vigil({4: actor})
+        vigil = Vigil({"peer 1": actor})
 
-        def still_after(seconds: float) -> list[int]:
+        def still_after(seconds: float) -> list[str]:
             (seen,) = vigil.look(60)
             assert seen.peer == 1
             time.sleep(seconds)
             vigil.look(60)
             return vigil.still(seconds)
 
-        assert still_after(0.3) == [4]
+        assert still_after(0.3) == ["peer 1"]
         ray.get(actor.be.remote(1, "train"))
         vigil.look(60)
         assert vigil.still(60) == []

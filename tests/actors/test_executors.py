@@ -124,7 +124,7 @@ def test_bytes_of_questions_and_of_answers_are_counted(
 
     shared = make_shared(TransplantOptions())
     with RayExecutor(ExecutionOptions(), two_peers, shared, histories) as executor:
-        peers = RayPeers(executor._peers)
+        peers = RayPeers(executor._muster.handles, patience=60)
         names = list(peers.layers()[0])
         before = peers.bytes_handled
         answers = peers.statistics([0, 1], names)

@@ -44,7 +44,7 @@ def test_an_actor_killed_in_a_round_ends_the_run_with_a_message(
 
     long_rounds = make_shared(TransplantOptions(), batch_size=1)
     executor = RayExecutor(ExecutionOptions(), two_peers, long_rounds, histories)
-    processes = [process_of(actor) for actor in (*executor._peers, executor._coordinator)]
+    processes = [process_of(actor) for actor in (*executor._muster.handles, executor._coordinator)]
     killed: list[int] = []
 
     def kill(progress: Sequence[PeerProgress]) -> None:
@@ -96,7 +96,7 @@ def test_the_cluster_is_left_as_it_was_found(
     with RayExecutor(
         ExecutionOptions(), two_peers, make_shared(TransplantOptions()), histories
     ) as executor:
-        processes = [process_of(actor) for actor in executor._peers]
+        processes = [process_of(actor) for actor in executor._muster.handles]
     assert ray.is_initialized()
     assert all(gone(process) for process in processes)
     assert not [

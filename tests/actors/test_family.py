@@ -110,7 +110,7 @@ def test_actors_and_local_peers_come_to_the_same_bytes(
     records, weights = outcome(shared, histories, own)
     handles = actors[:n_peers]
     ray.get([h.become.remote(s, shared, histories) for h, s in zip(handles, own, strict=True)])
-    from_afar, _ = lead(RayPeers(handles), shared)
+    from_afar, _ = lead(RayPeers(handles, patience=60), shared)
     assert same(weights, ray.get([handle.weights.remote() for handle in handles]))
     for here, there in zip(records, from_afar, strict=True):
         assert here.shares == there.shares
