@@ -16,7 +16,7 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from peercollab.command_line import parse, unless_given
+from peercollab.command_line import parse, unless_given, value_of
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if list(arguments) == ["--version"]:
             print(f"peercollab {__version__}")
             return 0
-        return _run(_parse(arguments))
+        return _run(_parse(list(arguments)))
     except PeercollabError as error:
         print(f"peercollab: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -124,11 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
-    command = parse(Command, arguments)
-    if isinstance(command, TrainOptions) and command.resume is not None:
+    run = value_of("--resume", arguments)
+    if arguments[:1] == ["train"] and run is not None and "--help" not in arguments:
         # What is not told anew is as it was.
-        return parse(TrainOptions, arguments[1:], default=stored_options(command.resume))
-    return command
+        stored = stored_options(Path(run), value_of("--rule", arguments))
+        return parse(TrainOptions, arguments[1:], default=stored)
+    return parse(Command, arguments)
 
 
 def _run(

@@ -51,6 +51,17 @@ def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:
         raise PeercollabError(_in_a_line(panel.getvalue())) from None
 
 
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What an option is given as, before the whole is parsed; None if it is not there."""
+    value = None
+    for at, word in enumerate(arguments):
+        if word == option:
+            value = next(iter(arguments[at + 1 :]), None)
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
+
+
 def _in_a_line(panel: str) -> str:
     """What tyro's panel says first, with the nearest word where one was mistyped."""
     # A title, then sections between rules. The frame is drawn with lines, or with blanks and

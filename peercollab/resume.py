@@ -10,12 +10,15 @@ from peercollab.actors.messages import PeerSetup
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.run_folder import read_config
+from peercollab.transplant.options import is_own
 
 T = TypeVar("T")
 
+# Of the options of execution those that name a cluster and a place in it.
+WHEREABOUTS = {"address", "placement", "wait_for_resources"}
+
 # What may be told anew when a run is gone on with: where it runs, and when it ends.
 HARMLESS = {
-    "address",
     "checkpoint_every",
     "data",
     "epochs",
@@ -24,23 +27,41 @@ HARMLESS = {
     "min_peers",
     "patience",
     "peer_timeout",
-    "placement",
     "rejoin_within",
-    "wait_for_resources",
 }
 
 
-def stored_options(run: Path) -> TrainOptions:
+def stored_options(run: Path, own_rule: str | None = None) -> TrainOptions:
     """The options of the run in this folder, made to go on with it.
+
+    Where it ran is left out: it may go on elsewhere, and says so anew.
+
+    Parameters
+    ----------
+    run
+        The folder.
+    own_rule
+        The rule that the user has named. A folder may come from somebody else, so that it cannot
+        name a file whose code is executed.
 
     Raises
     ------
     PeercollabError
-        It is no run folder, or one of another version of peercollab.
+        It is no run folder, or one of another version of peercollab, or it has a rule from a file
+        that the user has not named.
     """
     stored = read_config(run)
     names = {field.name for field in fields(TrainOptions)} - {"out", "resume"}
     options = {name: stored[name] for name in names if name in stored}
+    rule = options.get("transplant", {}).get("rule", "")
+    if is_own(rule) and rule != own_rule:
+        raise PeercollabError(
+            f"--resume {run}: the run has a rule from a file, whose code would be executed: give "
+            f"--rule {rule} again if that is yours"
+        )
+    if "execution" in options:
+        here = {name: v for name, v in options["execution"].items() if name not in WHEREABOUTS}
+        options["execution"] = here
     return _built(TrainOptions, options | {"resume": str(run)}, run)
 
 
@@ -61,7 +82,7 @@ def changes(stored: TrainOptions, given: TrainOptions) -> list[str]:
     told = []
     for name, old in before.items():
         new = now[name]
-        if new == old or name in ("out", "resume", "overwrite"):
+        if new == old or name in ("out", "resume", "overwrite", *WHEREABOUTS):
             continue
         option = f"--{name.replace('_', '-')}"
         if name not in HARMLESS:

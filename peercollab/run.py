@@ -132,7 +132,7 @@ def train(
 
 def _config_to_go_on_with(options: TrainOptions) -> dict[str, Any]:
     """The stored configuration of a run, when it allows to go on under these options."""
-    for change in changes(stored_options(options.folder), options):
+    for change in changes(stored_options(options.folder, options.transplant.rule), options):
         say(f"resumed with {change}")
     return read_config(options.folder)
 

@@ -18,6 +18,7 @@ from peercollab.actors.messages import PeerSetup
 from peercollab.cli import main
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
+from peercollab.results.heartbeat import RUNNING, Heartbeat
 from peercollab.results.run_folder import read_config
 from peercollab.resume import stored_options, stored_peers
 
@@ -282,3 +283,85 @@ def test_a_folder_that_peers_do_not_see_is_refused(
     assert main(command) == 2
     assert "peer 2 does not see the folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_came_first_is_neither_replaced_nor_removed(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from peercollab import run as module
+
+    prepare = module.popularity_ranks
+    out = tmp_path / "run"
+
+    def prepare_slowly(*arguments: Any, **options: Any) -> Any:
+        """Meanwhile another driver makes the folder, and ends."""
+        monkeypatch.setattr(module, "popularity_ranks", prepare)
+        run(log, out)
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(module, "popularity_ranks", prepare_slowly)
+    command = ["train", "--data", str(log), "--out", str(out), *SMALL.split()]
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert len((out / "rounds.jsonl").read_text().splitlines()) == 4
+    assert "test" in json.loads((out / "metrics.json").read_text())
+
+
+def test_what_a_killed_driver_could_not_put_down_is_told_by_the_next(
+    log: Path, tmp_path: Path
+) -> None:
+    folder = run(log, tmp_path / "run")
+    rounds = folder / "rounds.jsonl"
+    records = [json.loads(line) for line in rounds.read_text().splitlines()]
+    records[1]["interruptions"] = ["peer 1 died"]
+    rounds.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with Heartbeat(folder, lambda: ["peer 1 died", "peer 2 died"]):
+        beat = json.loads((folder / RUNNING).read_text())
+    (folder / RUNNING).write_text(json.dumps(beat | {"started": -1.0}))
+    assert main(["train", "--resume", str(folder), "--epochs", "5"]) == 0
+    records = [json.loads(line) for line in rounds.read_text().splitlines()]
+    assert [record["interruptions"] for record in records] == [
+        [],
+        ["peer 1 died"],
+        [],
+        [],
+        ["peer 2 died", "resumed after round 4"],
+    ]
+
+
+def test_no_code_is_run_that_a_folder_alone_names(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule, trace = tmp_path / "own.py", tmp_path / "trace"
+    rule.write_text("def halfway(W, V, alpha):\n    return (W + V) / 2\n")
+    folder = run(log, tmp_path / "run", f"--rule {rule}:halfway")
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"open({str(trace)!r}, 'w')\n\ndef halfway(W, V, alpha):\n    return W\n")
+    config = read_config(folder)
+    config["transplant"]["rule"] = f"{evil}:halfway"
+    (folder / "config.json").write_text(json.dumps(config))
+    resume = ["train", "--resume", str(folder), "--epochs", "5"]
+    capsys.readouterr()
+    for own in ([], ["--rule", f"{rule}:halfway"]):
+        assert main([*resume, *own]) == 2
+        assert f"give --rule {evil}:halfway again if that is yours" in capsys.readouterr().err
+        assert not trace.exists()
+    config["transplant"]["rule"] = f"{rule}:halfway"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(resume) == 2
+    assert main([*resume, "--rule", f"{rule}:halfway"]) == 0
+
+
+def test_where_it_ran_is_no_part_of_a_run(log: Path, tmp_path: Path) -> None:
+    folder = run(log, tmp_path / "run", "--peers 4")
+    config = read_config(folder)
+    config["execution"] |= {
+        "executor": "ray",
+        "address": "10.1.2.3:6379",
+        "placement": "spread",
+        "wait_for_resources": 5.0,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    resume = ["train", "--resume", str(folder), "--executor", "local", "--min-peers", "3"]
+    assert main([*resume, "--epochs=5"]) == 0
+    assert len((folder / "rounds.jsonl").read_text().splitlines()) == 5

@@ -5,11 +5,15 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
+from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
+from ray.exceptions import AuthenticationError, RayError
 
 from peercollab.actors.options import ExecutionOptions
 from peercollab.errors import PeercollabError
@@ -43,16 +47,22 @@ def connect(options: ExecutionOptions) -> Callable[[], None]:
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            started = ray.init(
-                "local",
-                num_cpus=usable_cores(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
+            with _on_loopback_alone():
+                started = ray.init(
+                    "local",
+                    num_cpus=usable_cores(),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
         else:
             started = ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except AuthenticationError as error:
+        raise PeercollabError(
+            f"{source} {address}: the cluster wants another token, or one at all: have that of its "
+            "head node in ~/.ray/auth_token, RAY_AUTH_TOKEN, or a file named by RAY_AUTH_TOKEN_PATH"
+        ) from error
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         reason = str(error).strip().splitlines()[0]
         if address is not None and "RAY_AUTH_MODE" not in os.environ:
             reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
@@ -63,6 +73,26 @@ def connect(options: ExecutionOptions) -> Callable[[], None]:
     if address is not None:
         return ray.shutdown
     return partial(_end, Path(started.address_info["session_dir"]))
+
+
+@contextmanager
+def _on_loopback_alone() -> Iterator[None]:
+    """Have a Ray that is started here listen on this machine's loopback, and nowhere else.
+
+    Ray takes an address of the machine's network, also where it is told 127.0.0.1, unless it is
+    told that there can be no cluster; what it starts learns of that by the variable.
+    """
+    before = os.environ.get(ENABLE_RAY_CLUSTERS_ENV_VAR), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        variable, ray_constants.ENABLE_RAY_CLUSTER = before
+        if variable is None:
+            del os.environ[ENABLE_RAY_CLUSTERS_ENV_VAR]
+        else:
+            os.environ[ENABLE_RAY_CLUSTERS_ENV_VAR] = variable
 
 
 def _end(session: Path) -> None:

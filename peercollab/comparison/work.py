@@ -122,7 +122,8 @@ class TrainingJob:
         is_begun = (self.folder / CONFIG).is_file()
         if not (is_begun and "test" in folder.metrics()):
             if is_begun and folder.checkpoints.latest(print) is not None:
-                train(stored_options(self.folder), loaded=loaded)
+                rule = self.training.options.transplant.rule
+                train(stored_options(self.folder, rule), loaded=loaded)
             else:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 train(self.options, peers=self._peers(), loaded=loaded)

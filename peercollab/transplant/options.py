@@ -177,7 +177,7 @@ class TransplantOptions:
         )
 
     def _build_rule(self) -> Rule:
-        kind = OwnRule if _is_own(self.rule) else RULES.get(self.rule)
+        kind = OwnRule if is_own(self.rule) else RULES.get(self.rule)
         if kind is None or self.rule == OwnRule.name:
             raise PeercollabError(
                 f"--rule is {self.rule!r}: take one of {', '.join(RULES)}"
@@ -244,7 +244,7 @@ def _habits(rule: type[Rule]) -> str:
     )
 
 
-def _is_own(rule: str) -> bool:
+def is_own(rule: str) -> bool:
     """Whether a rule's name is that of a function in a file."""
     return ".py:" in rule
 

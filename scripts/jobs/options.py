@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import NoReturn
 
 from peercollab.cli import Command
-from peercollab.command_line import parse
+from peercollab.command_line import parse, value_of
 from peercollab.data.demo import DEMO
 from peercollab.errors import PeercollabError
 
@@ -83,11 +83,13 @@ def _check_interpreter(python: str) -> None:
 
 def _check_train(train: Sequence[str]) -> None:
     """Refuse here and now what the job would refuse, and paths in the folder that Ray unpacks."""
-    options = parse(Command, ["train", *train])
-    paths = {"--resume" if options.resume else "--out": str(options.folder)}
-    if options.data != DEMO:
-        paths["--data"] = options.data
-    for option, path in paths.items():
+    # What may be told anew with --resume is known with the run's folder alone.
+    if value_of("--resume", train) is None:
+        parse(Command, ["train", *train])
+    for option in ("--resume", "--out", "--data"):
+        path = value_of(option, train)
+        if path is None or path == DEMO:
+            continue
         if not PurePosixPath(path).is_absolute():
             raise PeercollabError(
                 f"{option} {path}: the job runs on the cluster, in a folder that Ray removes; give "

@@ -59,7 +59,9 @@ class Seen:
         self._run_round = ray_executor.RayExecutor.run_round
 
         def run_round(executor: ray_executor.RayExecutor, *arguments: object) -> object:
-            self.answers = ray.get([peer.__ray_call__.remote(ask) for peer in executor._muster.handles])
+            self.answers = ray.get(
+                [peer.__ray_call__.remote(ask) for peer in executor._muster.handles]
+            )
             return self._run_round(executor, *arguments)  # type: ignore[arg-type]
 
         ray_executor.RayExecutor.run_round = run_round  # type: ignore[assignment, method-assign]

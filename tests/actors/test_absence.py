@@ -26,6 +26,7 @@ from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.data.sequences import Histories
 from peercollab.errors import LostError, PeercollabError
+from peercollab.models.saved import save_weights
 from peercollab.results.report import write_report
 from peercollab.run import train
 from peercollab.transplant.options import TransplantOptions
@@ -81,6 +82,29 @@ def test_a_halted_peer_gives_its_work_up_until_it_is_restored(
     assert peer.restore(tmp_path) == 0
     assert peer.train(1, peer.steps()) is None
     assert peer.progress().step == peer.steps()
+
+
+def test_a_peer_is_at_work_in_every_stretch_of_steps(
+    make_shared: MakeShared, histories: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = make_shared(TransplantOptions(rule="sparta"))
+    peers = [Peer(PeerSetup(n, n, 1e-3), shared, histories, CPU) for n in (1, 2)]
+    (first, *_), train_to = peers, peers[0].trainer.train_to
+    seen = []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append((first.progress().phase, first.progress().round))
+        return train_to(*arguments)
+
+    monkeypatch.setattr(first.trainer, "train_to", watched)
+    coordinator = Coordinator(LocalPeers(peers), shared.transplant, shared.training)
+    for round in (1, 2):
+        coordinator.run_round(round)
+    assert seen == [("train", round) for round in (1, 2) for _ in range(first.steps())]
+    assert first.progress().phase == "exchange"
+    save_weights(first.trainer.model.state_dict(), shared.best)
+    first.rank_selected("test")
+    assert first.progress().phase == "wait"
 
 
 def test_ranking_tells_how_far_it_is(make_shared: MakeShared, histories: Histories) -> None:
@@ -211,29 +235,30 @@ def test_with_too_few_peers_the_run_stops_and_can_be_resumed(
 
 
 @pytest.fixture
-def stopping() -> Iterator[Callable[[], None]]:
-    """Stops the process of a peer, as one hangs in a driver or in a lost file system."""
+def stopping() -> Iterator[Callable[[str], None]]:
+    """Stops an actor's process in some work, as one hangs in a driver or in a lost file system."""
     stopped: list[int] = []
 
-    def stop() -> None:
+    def stop(work: str) -> None:
         deadline = time.monotonic() + 60
         while not stopped and time.monotonic() < deadline:
-            for process in processes_of("PeerActor.train")[:1]:
+            for process in processes_of(work)[:1]:
                 os.kill(process.pid, signal.SIGSTOP)
                 stopped.append(process.pid)
             time.sleep(0.01)
 
-    yield lambda: threading.Thread(target=stop, daemon=True).start()
-    assert stopped, "no peer was at work"
+    yield lambda work: threading.Thread(target=stop, args=(work,), daemon=True).start()
+    assert stopped, "nobody was at that work"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_peer_that_hangs_is_ended_and_comes_back(
-    log: Path, tmp_path: Path, stopping: Callable[[], None]
+@pytest.mark.parametrize("work", ["PeerActor.train", "PeerActor.rank_selected", "CoordinatorActor"])
+def test_an_actor_that_hangs_is_ended_and_comes_back(
+    work: str, log: Path, tmp_path: Path, stopping: Callable[[str], None]
 ) -> None:
     whole = train(options(tmp_path / "whole", log, 4))
-    stopping()
+    stopping(work)
     result = train(options(tmp_path / "run", log, 4, peer_timeout=4.0))
     told = [event for record in result.rounds for event in record["interruptions"]]
     assert "made no progress for 4 s (--peer-timeout): ended" in told[0]
