@@ -167,10 +167,12 @@ class Trainer:
                     mean = self._finite(running.mean_loss(), running.number, step + 1)
                     if on_step is not None:
                         on_step(step + 1, self.steps_per_epoch, mean)
-        running.step = stop
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
             raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
+        if running.step < stop == self.steps_per_epoch:
+            self.averaging.after_epoch()
+        running.step = stop
         return Epoch(running.mean_loss(), running.positions, self.optimizer.learning_rate)
 
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> Epoch:
