@@ -121,6 +121,8 @@ def test_a_missing_file_and_a_folder(
         (["--dropout-spread", "0.3"], "gives peer 1 -0.1"),
         (["--augment-share", "0.3"], "--augment-share has no effect"),
         (["--ema", "1"], "--ema is 1"),
+        (["--swa", "1"], "--swa is 1"),
+        (["--swa", "3", "--ema", "0.9"], "leave one of them out"),
         (["--layers", "embeding"], "did you mean embedding?"),
         (["--epochs", "many"], "--epochs"),
         (["--epochs"], "--epochs"),

@@ -32,6 +32,7 @@ KINDS = {
     "layer-wise": "",
     "diloco": "--rule diloco --exchange-every 3",
     "soup-of-averages": "--rule average --select greedy-soup --ema 0.9",
+    "window": "--rule papa --exchange-every 3 --swa 3",
     "moments": "--rule papa --moments transplant --exchange-every 2",
     "importance": "--criterion importance --augment crop mask",
     "sampled": "--loss sampled --negatives 8 --schedule cosine",

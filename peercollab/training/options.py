@@ -51,6 +51,9 @@ class TrainingOptions:
     ema: float = 0.0
     """Rank and keep a moving average of each peer's weights with this decay, such as 0.999; it
     moves with training steps, so an exchange enters it by the steps that follow."""
+    swa: int = 0
+    """Rank and keep the mean of each peer's weights at the ends of its last so many epochs (2 or
+    more; 0: off); an exchange at an epoch's end enters it by the steps that follow."""
     seed: int = 10
     """Where all random numbers come from; every peer draws its own stream of them."""
     keep_seen: bool = False
@@ -71,6 +74,13 @@ class TrainingOptions:
         if not 0 <= self.ema < 1:
             raise PeercollabError(
                 f"--ema is {self.ema}: give a decay from 0 (off) up to, not including, 1"
+            )
+        if self.swa < 0 or self.swa == 1:
+            raise PeercollabError(f"--swa is {self.swa}: give 2 epochs or more, or 0 (off)")
+        if self.ema and self.swa:
+            raise PeercollabError(
+                f"--ema {self.ema} and --swa {self.swa} are averages of the same weights, and one "
+                "is kept: leave one of them out"
             )
 
     @property

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut, queries
@@ -19,6 +18,7 @@ from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.models.saved import load_model
+from peercollab.training.averaging import AverageState, choose_averaging
 from peercollab.training.compiled import compiled
 from peercollab.training.diversity import Augmentation
 from peercollab.training.feed import Feed
@@ -54,7 +54,7 @@ class TrainerState:
 
     model: dict[str, Any]
     optimizer: list[dict[str, Any]]
-    average: dict[str, Any] | None
+    average: AverageState
 
 
 class Trainer:
@@ -118,13 +118,7 @@ class Trainer:
             learning_rate=learning_rate,
             weight_decay=options.weight_decay,
         )
-        self._average = (
-            AveragedModel(
-                self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
-            )
-            if options.ema
-            else None
-        )
+        self.averaging = choose_averaging(options, self.model)
         self.importance = Importance()
         self.feed = Feed(
             histories,
@@ -173,10 +167,12 @@ class Trainer:
                     mean = self._finite(running.mean_loss(), running.number, step + 1)
                     if on_step is not None:
                         on_step(step + 1, self.steps_per_epoch, mean)
-        running.step = stop
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
             raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
+        if running.step < stop == self.steps_per_epoch:
+            self.averaging.after_epoch()
+        running.step = stop
         return Epoch(running.mean_loss(), running.positions, self.optimizer.learning_rate)
 
     def train_epoch(self, epoch: int, on_step: OnStep | None = None) -> Epoch:
@@ -208,7 +204,7 @@ class Trainer:
         return TrainerState(
             _copied(self.model.state_dict()),
             _copied(self.optimizer.state_dict()),
-            None if self._average is None else _copied(self._average.state_dict()),
+            self.averaging.state(),
         )
 
     def restore(self, state: TrainerState) -> None:
@@ -216,16 +212,12 @@ class Trainer:
         self.model.load_state_dict(state.model)
         # The optimizer would go on to write into the tensors that it is given.
         self.optimizer.load_state_dict(_copied(state.optimizer))
-        if self._average is not None and state.average is not None:
-            self._average.load_state_dict(state.average)
+        self.averaging.restore(state.average)
 
     @property
     def ranked(self) -> SequenceModel:
-        """The model that is ranked and kept: the moving average where there is one."""
-        if self._average is None:
-            return self.model
-        average: SequenceModel = self._average.module  # type: ignore[assignment]
-        return average
+        """The model that is ranked and kept: the average of weights where there is one."""
+        return self.averaging.ranked
 
     def _expect_sparse_gradients(self) -> list[Tensor]:
         """Let embeddings of items have sparse gradients; all parameters that then have some."""
@@ -248,8 +240,7 @@ class Trainer:
         if self.measure_importance:
             self.importance.add(self.model)
         self.optimizer.step()
-        if self._average is not None:
-            self._average.update_parameters(self.model)
+        self.averaging.after_step()
         running.loss_sum += loss.detach() * len(now.targets_N)
         running.positions += len(now.targets_N)
 

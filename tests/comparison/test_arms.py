@@ -59,9 +59,7 @@ def test_models_with_the_same_start_are_others(base: TrainOptions) -> None:
 
 
 def test_an_ensemble_alone_costs_more_to_serve(base: TrainOptions) -> None:
-    costs = {
-        name: make_arm(name, of_three(base)).inference_cost for name in RECIPES if name != "swa"
-    }
+    costs = {name: make_arm(name, of_three(base)).inference_cost for name in RECIPES}
     assert costs.pop("ensemble") == 3
     assert set(costs.values()) == {1}
 

@@ -25,6 +25,11 @@ from peercollab.training.options import TrainingOptions
         ({"weight_decay": -1.0}, "--weight-decay is -1"),
         ({"weight_decay": math.nan}, "--weight-decay is nan"),
         ({"weight_decay": math.inf}, "--weight-decay is inf"),
+        ({"ema": -0.1}, "--ema is -0.1"),
+        ({"ema": 1.0}, "--ema is 1.0"),
+        ({"ema": math.nan}, "--ema is nan"),
+        ({"swa": -1}, "--swa is -1"),
+        ({"swa": 1}, "--swa is 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(given: dict[str, Any], named: str) -> None:
@@ -55,6 +60,13 @@ def test_the_least_values_are_taken() -> None:
 def test_what_a_loss_does_not_have_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(PeercollabError, match=message):
         TrainingOptions(**given)
+
+
+def test_two_averages_at_once_are_refused() -> None:
+    for apart in ({"ema": 0.9}, {"swa": 2}):
+        TrainingOptions(**apart)
+    with pytest.raises(PeercollabError, match=r"--ema 0\.9 and --swa 2 .*leave one of them out"):
+        TrainingOptions(ema=0.9, swa=2)
 
 
 def test_losses_bring_their_published_settings() -> None:
