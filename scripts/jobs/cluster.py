@@ -46,7 +46,7 @@ def connect(address: str | None) -> JobSubmissionClient:
     from_environment = os.environ.pop("RAY_API_SERVER_ADDRESS", None)
     os.environ.pop("RAY_ADDRESS", None)
     url = _url(address or from_environment or DEFAULT_ADDRESS)
-    _require_answer(url)
+    require_answer(url)
     try:
         return JobSubmissionClient(url)
     except CLIENT_ERRORS as error:
@@ -82,8 +82,14 @@ def _url(address: str) -> str:
     return address.rstrip("/")
 
 
-def _require_answer(url: str) -> None:
-    """Ray's client itself waits for ever for one that listens and says nothing."""
+def require_answer(url: str) -> None:
+    """Make sure that a server answers: Ray's client waits for ever for one that says nothing.
+
+    Raises
+    ------
+    PeercollabError
+        It does not, within seconds.
+    """
     try:
         urllib.request.urlopen(f"{url}/api/version", timeout=SECONDS_TO_ANSWER).close()
     except urllib.error.HTTPError:

@@ -3,13 +3,14 @@
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import aiohttp
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from peercollab.errors import PeercollabError
-from scripts.jobs.cluster import CLIENT_ERRORS, in_a_line
+from scripts.jobs.cluster import CLIENT_ERRORS, in_a_line, require_answer
 from scripts.jobs.source import SECONDS_TO_STOP, runtime_env
 
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
@@ -17,6 +18,9 @@ SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 # For so many attempts, a second apart, the server may be out of reach.
 MOST_ATTEMPTS = 30
 SECONDS_BETWEEN = 1.0
+
+# After so long without a line it is asked whether the server is there: the log would never tell.
+SECONDS_OF_SILENCE = 30.0
 
 
 class Job:
@@ -68,7 +72,7 @@ class Job:
                 if status.is_terminal():
                     return status
                 reason = "it closes the log"
-            except (*CLIENT_ERRORS, aiohttp.ClientError) as error:
+            except (*CLIENT_ERRORS, aiohttp.ClientError, PeercollabError) as error:
                 reason = in_a_line(error)
             attempt = 1 if self._printed > printed else attempt + 1
             if attempt == MOST_ATTEMPTS:
@@ -97,7 +101,10 @@ class Job:
 
     def why_failed(self) -> str:
         """In a line, why the job failed: the code with which it ended, or Ray's reason."""
-        info = self._client.get_job_info(self.id)
+        try:
+            info = self._client.get_job_info(self.id)
+        except CLIENT_ERRORS as error:
+            return f"job {self.id} failed, and why is not known: {in_a_line(error)}"
         if info.driver_exit_code is not None:
             return f"job {self.id} failed with exit code {info.driver_exit_code}"
         return f"job {self.id} failed: {in_a_line(RuntimeError(info.message or 'no reason given'))}"
@@ -105,7 +112,18 @@ class Job:
     async def _print_log(self) -> None:
         """The log from its beginning; what was printed before is left out."""
         seen = 0
-        async for text in self._client.tail_job_logs(self.id):
+        log = self._client.tail_job_logs(self.id)
+        while (text := await self._next(log)) is not None:
             print(text[max(0, self._printed - seen) :], end="", flush=True)
             seen += len(text)
             self._printed = max(self._printed, seen)
+
+    async def _next(self, log: AsyncIterator[str]) -> str | None:
+        """The log's next part, None at its end, as long as the server is there."""
+        part = asyncio.ensure_future(anext(log, None))
+        try:
+            while not (await asyncio.wait({part}, timeout=SECONDS_OF_SILENCE))[0]:
+                require_answer(self._client.get_address())
+            return part.result()
+        finally:
+            part.cancel()

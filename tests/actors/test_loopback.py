@@ -19,7 +19,7 @@ def test_what_a_local_run_starts_listens_on_loopback_alone(tmp_path: Path) -> No
         listening = {
             f"{processes[socket.pid].name()}: {socket.laddr.ip}"
             for socket in psutil.net_connections("inet")
-            if socket.pid in processes and socket.status == psutil.CONN_LISTEN
+            if socket.pid in processes and socket.laddr and socket.status == psutil.CONN_LISTEN
         }
         assert run.end() == 0, run.output.read_text()
     finally:
