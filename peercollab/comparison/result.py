@@ -11,6 +11,7 @@ from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.search import Trial
 from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
+from peercollab.errors import PeercollabError
 from peercollab.results.per_user import read_per_user
 from peercollab.results.run_folder import RunFolder
 from peercollab.significance.compare import compare_arms
@@ -43,7 +44,28 @@ def result_of(
         The records of all trials, as from `trial_record`.
     folder
         Where it lies.
+
+    Raises
+    ------
+    PeercollabError
+        A file of a run in it is damaged.
     """
+    try:
+        return _result(options, data, chosen, trials, folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeercollabError(
+            f"{folder.path} is of another version of peercollab, or damaged ({error!r}): give "
+            "another folder"
+        ) from error
+
+
+def _result(
+    options: CompareOptions,
+    data: SequenceData,
+    chosen: Sequence[Trial],
+    trials: Sequence[Mapping[str, Any]],
+    folder: ComparisonFolder,
+) -> dict[str, Any]:
     baseline, seeds = options.compared_with, options.seed_numbers
     entries = {
         trial.arm.name: {seed: entry_of(folder, trial.arm, seed) for seed in seeds}
