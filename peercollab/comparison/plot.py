@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from peercollab.results.plots import PEER_COLOURS, STYLE, WIDTH, legend_below
 
@@ -67,6 +68,7 @@ def similarity_figure(result: Mapping[str, Any]) -> Figure | None:
             axes.plot(range(1, len(values) + 1), values, color=colour, label=name)
         axes.set_title(scope)
         axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[0].set_ylabel("cosine")
     legend_below(figure, panels[0])
     return figure
