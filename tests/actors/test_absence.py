@@ -253,7 +253,9 @@ def stopping() -> Iterator[Callable[[str], None]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("work", ["PeerActor.train", "PeerActor.rank_selected", "CoordinatorActor"])
+@pytest.mark.parametrize(
+    "work", ["PeerActor.train", "PeerActor.rank_selected", "CoordinatorActor.run_round"]
+)
 def test_an_actor_that_hangs_is_ended_and_comes_back(
     work: str, log: Path, tmp_path: Path, stopping: Callable[[str], None]
 ) -> None:
