@@ -84,7 +84,12 @@ class Rounds:
         # Again: the way to here may have taken long, and others may have come first.
         require_idle(self.folder.path)
         self.folder.require_creatable(overwrite=self.options.overwrite)
-        self.folder.create(config, environment())
+        about_here = environment()
+        try:
+            self.folder.create(config, about_here)
+        except BaseException:
+            self.folder.remove()
+            raise
         with self._heartbeat:
             try:
                 self._fill(demo)

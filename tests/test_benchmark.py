@@ -49,7 +49,13 @@ def require_whole(rows: list[dict[str, Any]], part: str) -> None:
         assert (row["held"] is None) == (row["bar"] is None)
 
 
-@pytest.mark.parametrize("part", sorted(set(PARTS) - {"round"}))
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=[pytest.mark.slow] if part in ("catalogue", "memory") else [])
+        for part in sorted(set(PARTS) - {"round"})
+    ],
+)
 def test_every_part_gives_whole_rows(part: str, setting: Setting) -> None:
     require_whole([row.as_json() for row in PARTS[part](setting)], part)
 

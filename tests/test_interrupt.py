@@ -33,7 +33,11 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize(
     ("executor", "number"),
-    [("ray", signal.SIGINT), ("ray", signal.SIGTERM), ("local", signal.SIGINT)],
+    [
+        ("ray", signal.SIGINT),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.slow),
+        ("local", signal.SIGINT),
+    ],
 )
 def test_stopping_keeps_the_last_round_and_leaves_no_process(
     executor: str, number: signal.Signals, tmp_path: Path
