@@ -18,8 +18,10 @@ from rich.console import Console
 
 from peercollab.command_line import parse, unless_given, value_of
 from peercollab.comparison.compare import compare
+from peercollab.comparison.folder import read_comparison
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
+from peercollab.comparison.status import comparison_in_words, is_comparison
 from peercollab.comparison.table import print_comparison
 from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
@@ -65,20 +67,20 @@ class RecommendOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write report.html of a run anew, also of one that was stopped."""
+    """Write report.html of a run or a comparison anew, also of one that was stopped."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    """Folder of a run or a comparison."""
 
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """Say how a run stands, from anywhere that sees its folder."""
+    """Say how a run or a comparison stands, from anywhere that sees its folder."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    """Folder of a run or a comparison."""
     json: bool = False
-    """Say it as JSON."""
+    """Say it as JSON; of a run alone, as a comparison has its comparison.json."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,19 @@ def _run(
             return _train(command)
         case CompareOptions():
             return _compare(command)
+        case StatusOptions() if is_comparison(command.run) and not command.json:
+            print(comparison_in_words(command.run))
+            return 0
         case StatusOptions():
             stands = status(command.run)
             print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
             return 0
         case RecommendOptions():
             return _recommend(command)
+        case ReportOptions() if is_comparison(command.run):
+            result = read_comparison(command.run)
+            print(f"report: {write_comparison_report(command.run, result)}")
+            return 0
         case ReportOptions():
             print(f"report: {write_report(command.run)}")
             return 0

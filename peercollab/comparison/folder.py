@@ -114,5 +114,24 @@ class ComparisonFolder:
                 )
 
 
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """What a comparison came to, whole or not, as ``comparison.json`` has it.
+
+    Raises
+    ------
+    PeercollabError
+        It is not there yet, or damaged.
+    """
+    path = folder / COMPARISON
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise PeercollabError(
+            f"{path} is not there yet: it is written when the comparison ends or is stopped"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PeercollabError(f"{path} is damaged: {error}") from error
+
+
 def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,59 @@
+"""How a comparison stands, from its folder alone."""
+
+import json
+from pathlib import Path
+
+from peercollab.comparison.folder import ASKED, COMPARISON
+from peercollab.errors import PeercollabError
+from peercollab.results.heartbeat import last_beat
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder is that of a comparison."""
+    return (folder / ASKED).is_file()
+
+
+def comparison_in_words(folder: Path) -> str:
+    """What is done, what failed, where the runs are that go on, and what can be done now.
+
+    Raises
+    ------
+    PeercollabError
+        A file is damaged.
+    """
+    outcomes = {path: _outcome(path) for path in sorted(folder.glob("*/*/seed-*.outcome.json"))}
+    trained = [path for path in outcomes if path.parents[1].name == "runs"]
+    failed = {path: error for path, error in outcomes.items() if error}
+    beat = last_beat(folder)
+    going_on = beat is not None and beat.is_alive
+    state = f"going on (process {beat.pid} on {beat.host})" if beat and going_on else "not going on"
+    lines = [f"{folder}: a comparison, {state}; {len(trained)} trainings done"]
+    lines += [f"{_named(path)} failed: {error}" for path, error in failed.items()]
+    if going_on:
+        lines += [
+            f"{_named(run)}: round {now['round']}, {now['phase']} {now['step']}/{now['steps']}"
+            for run in sorted((folder / "runs").glob("*/seed-*/"))
+            if (of := last_beat(run)) and of.is_alive and of.progress
+            for now in of.progress[-1:]
+        ]
+        lines.append("next: wait")
+    elif (folder / COMPARISON).is_file():
+        lines.append(
+            f"next: peercollab report {folder} tells what is known; the same peercollab compare "
+            "goes on with what is not done"
+        )
+    else:
+        lines.append("next: the same peercollab compare goes on with it")
+    return "\n".join(lines)
+
+
+def _outcome(path: Path) -> str | None:
+    try:
+        error: str | None = json.loads(path.read_text(encoding="utf-8"))["error"]
+    except (OSError, ValueError, KeyError, TypeError) as damage:
+        raise PeercollabError(f"{path} is damaged: {damage}") from damage
+    return error
+
+
+def _named(path: Path) -> str:
+    return f"{path.parent.name}, {path.name.partition('.')[0].replace('-', ' ')}"

@@ -1,0 +1,88 @@
+"""How a comparison stands is told from its folder alone."""
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import pytest
+
+from peercollab.cli import main
+from peercollab.comparison.compare import compare
+from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.status import comparison_in_words
+from peercollab.comparison.table import rows_of
+from peercollab.errors import PeercollabError
+from peercollab.results.heartbeat import Heartbeat
+
+Changed = Callable[..., CompareOptions]
+
+
+def test_what_is_done_and_what_failed_is_told(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed(arms=("solo", "wild=--rule none --peers 1 --lr 1e30"), seeds=1)
+    compare(options)
+    capsys.readouterr()
+    assert main(["status", str(options.folder)]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first == f"{options.folder}: a comparison, not going on; 2 trainings done"
+    assert second.startswith("wild, seed 5 failed: ")
+    assert last.startswith(f"next: peercollab report {options.folder}")
+
+
+def test_where_its_runs_are_is_told_while_it_goes_on(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peercollab.rounds import Rounds
+
+    options, told = changed(arms=("solo", "average"), seeds=1), []
+    run_round = Rounds._run_round
+
+    def watched(self: Rounds, *arguments: Any) -> None:
+        run_round(self, *arguments)
+        self._heartbeat.beat()
+        told.append(comparison_in_words(options.folder))
+
+    monkeypatch.setattr(Rounds, "_run_round", watched)
+    compare(options)
+    assert "going on (process " in told[0]
+    assert told[0].splitlines()[0].endswith("; 0 trainings done")
+    assert "solo, seed 5: round 1, " in told[0]
+    assert "average, seed 5: round 2, " in told[-1]
+    assert told[-1].endswith("next: wait")
+
+
+def test_one_that_has_not_come_to_anything_says_so(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed(seeds=1)
+    compare(options)
+    (options.folder / "comparison.json").unlink()
+    assert comparison_in_words(options.folder).endswith(
+        "the same peercollab compare goes on with it"
+    )
+    assert main(["report", str(options.folder)]) == 2
+    assert "comparison.json is not there yet" in capsys.readouterr().err
+    outcome = options.folder / "runs" / "solo" / "seed-5.outcome.json"
+    outcome.write_text("{")
+    with pytest.raises(PeercollabError, match=r"seed-5.outcome.json is damaged"):
+        comparison_in_words(options.folder)
+
+
+def test_its_report_can_be_written_anew(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed(seeds=2, arms=("solo", "average", "wild=--rule none --peers 1 --lr 1e30"))
+    result = compare(options)
+    assert main(["report", str(options.folder)]) == 0
+    page = (options.folder / "report.html").read_text(encoding="utf-8")
+    assert result["conclusion"] in page
+    assert "wild, seed 5: failed: " in page
+    assert page.count("<img") == 2  # What differs, and how alike the peers of average were.
+    content = json.loads((options.folder / "comparison.json").read_text())
+    cells = [cell for row in rows_of(content) for cell in row]
+    assert all(escape(cell) in page for cell in cells)
+    assert f"{content['differences'][0]['arm_mean']:.4f}" in " ".join(cells)
+    with Heartbeat(options.folder, list):
+        assert main(["report", str(options.folder)]) == 0
