@@ -23,7 +23,7 @@ from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
 from peercollab.results.heartbeat import Heartbeat, last_beat, require_idle
-from peercollab.results.run_folder import CONFIG, RunFolder
+from peercollab.results.run_folder import CONFIG, RunFolder, resume_command
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 
 # Losses after which a run is given up, if no round was completed between them.
@@ -155,10 +155,11 @@ class Rounds:
             if self.rounds:
                 with suppress(PeercollabError):  # The disk may be what is wrong.
                     self._note_late_interruptions()
+                again = resume_command(self.folder.path, self.options.transplant.rule)
                 say(
                     f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
                     f"`peercollab recommend {self.folder.path}` and `report` work, and "
-                    f"`peercollab train --resume {self.folder.path}` goes on"
+                    f"`{again}` goes on"
                 )
             raise
         return RunResult(self.folder.path, self.metrics, self.rounds)

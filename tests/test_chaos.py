@@ -6,6 +6,7 @@
 import json
 import random
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Literal
@@ -166,10 +167,11 @@ def test_a_rule_that_raises_ends_the_run_in_one_line_and_the_run_goes_on_later(
     said = run.output.read_text()
     assert "Traceback" not in said
     *_, advice, complaint = said.splitlines()
-    assert f"`peercollab train --resume {folder}` goes on" in advice
+    resume = ["train", "--resume", str(folder), "--rule", f"{rule}:halfway"]
+    assert f"`{shlex.join(['peercollab', *resume])}` goes on" in advice
     assert re.match(
         r"peercollab: --rule .*own.py:halfway failed on .*: RuntimeError: out of luck", complaint
     )
     switch.unlink()
-    assert main(["train", "--resume", str(folder)]) == 0
+    assert main(resume) == 0
     assert outcome(folder) == outcome(tmp_path / "whole")

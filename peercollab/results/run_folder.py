@@ -9,6 +9,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from peercollab.results.checkpoint import (
     write_whole,
 )
 from peercollab.training.metrics import MISS
+from peercollab.transplant.options import is_own
 
 CONFIG = "config.json"
 BEST = "best"
@@ -233,6 +235,12 @@ class RunFolder:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_whole(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def resume_command(run: Path, rule: str) -> str:
+    """What goes on with a run: a rule from a file has to be named again, as its code is run."""
+    named = ["--rule", rule] if is_own(rule) else []
+    return shlex.join(["peercollab", "train", "--resume", str(run), *named])
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import Checkpoints
 from peercollab.results.heartbeat import Beat, last_beat
-from peercollab.results.run_folder import METRICS, ROUNDS, RunFolder, read_config
+from peercollab.results.run_folder import METRICS, ROUNDS, RunFolder, read_config, resume_command
 from peercollab.training.metrics import SELECTION_METRIC
 
 State = Literal["running", "stopped", "killed", "ended"]
@@ -123,7 +123,7 @@ def status(run: Path) -> Status:
             + _latest_events(beat, last),
             checkpoint=checkpoint,
             where=f"process {beat.pid} on {beat.host}" if beat else None,
-            next=_next(run, state, len(rounds), checkpoint),
+            next=_next(run, config["transplant"]["rule"], state, len(rounds), checkpoint),
         )
     except OSError as error:
         raise PeercollabError(
@@ -246,11 +246,11 @@ def _latest_events(beat: Beat | None, last: Mapping[str, Any] | None) -> list[st
     ]
 
 
-def _next(run: Path, state: State, rounds: int, checkpoint: int | None) -> str:
+def _next(run: Path, rule: str, state: State, rounds: int, checkpoint: int | None) -> str:
     if state == "ended":
         return f"peercollab recommend {run}, or peercollab report {run}"
     if state == "running":
         return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
     if checkpoint is None:
         return "train anew: it has no checkpoint"
-    return f"peercollab train --resume {run}"
+    return resume_command(run, rule)
