@@ -55,11 +55,12 @@ def comparison(record: Record) -> str:
 
 
 def shares(record: Record) -> str:
-    """For each arm and layer what the first peer and the last took of their donors, on average."""
-    arms = [arm for arm in record["arms"] if arm["exchanges"]]
+    """What each peer took of its donors, layer by layer, of arms where that differs by layer."""
     rows = []
-    for arm in arms:
-        by_receiver = arm["exchanges"]["shares"]
+    for arm in record["arms"]:
+        by_receiver = (arm["exchanges"] or {"shares": {}})["shares"]
+        if not any(_differ(of.values()) for of in by_receiver.values()):
+            continue
         for layer in next(iter(by_receiver.values())):
             taken = [f"{of[layer]:.2f}" if layer in of else "-" for of in by_receiver.values()]
             rows.append((arm["name"], layer, ", ".join(taken)))
@@ -81,6 +82,12 @@ KINDS: Mapping[str, Callable[[Record], str]] = {
     "shares": shares,
     "similarity": similarity,
 }
+
+
+def _differ(shares: Iterable[float]) -> bool:
+    """Whether shares are more unlike than rounding makes them."""
+    known = list(shares)
+    return max(known) - min(known) > 0.01
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

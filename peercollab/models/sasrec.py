@@ -1,12 +1,14 @@
-"""SASRec as published by PCRec: causal self-attention over a user's latest items.
+"""SASRec: causal self-attention over a user's latest items.
 
-Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, in the form that
+Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018. By default in the form that
 "Enhancing Top-N Item Recommendations by Peer Collaboration" (SIGIR 2022, arXiv 2111.00429)
-trains: no output projection in attention, no final norm, an untied output layer with bias.
+trains: no output projection in attention, norms behind each addition and none at the end, ReLU, and
+an output layer of its own with bias. What is usual since then is there as options.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,8 @@ from peercollab.models.dropout import Dropout
 from peercollab.models.model import Scope, SequenceModel, Symmetry
 
 WEIGHT_AND_BIAS = ("weight", "bias")
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,16 @@ class SASRecOptions:
     """Share of activations dropped while training, from 0 up to, not including, 1."""
     max_length: int = 100
     """Latest items of a history that the model looks at."""
+    norm: Literal["after", "before"] = "after"
+    """Normalise what each part of a block and its input add up to, or what goes into the part."""
+    final_norm: bool = False
+    """Normalise the hidden states behind the last block."""
+    projection: bool = False
+    """Let a linear layer mix the heads of attention."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the feed-forward network."""
+    tied: bool = False
+    """Score items with the vectors that histories are read with, without an output layer."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "blocks", "heads", "max_length"):
@@ -52,15 +66,22 @@ class SASRecOptions:
 
 
 class Block(nn.Module):
-    """Self-attention, then a feed-forward network at each position, each added and normalised."""
+    """Self-attention, then a feed-forward network at each position, each added to its input.
+
+    Norms stand behind each addition, or before each of the two parts (Xiong et al., ICML 2020,
+    arXiv 2002.04745).
+    """
 
     def __init__(self, options: SASRecOptions) -> None:
         super().__init__()
         size = options.hidden_size
         self.heads = options.heads
+        self.norms_first = options.norm == "before"
+        self.activation = ACTIVATIONS[options.activation]
         self.query = nn.Linear(size, size)
         self.key = nn.Linear(size, size)
         self.value = nn.Linear(size, size)
+        self.projection = nn.Linear(size, size) if options.projection else None
         self.attention_norm = nn.LayerNorm(size)
         self.widen = nn.Linear(size, size)
         self.narrow = nn.Linear(size, size)
@@ -76,11 +97,12 @@ class Block(nn.Module):
         layers = (self.query, self.key, self.value)
         weight_ED = torch.cat([layer.weight for layer in layers])
         bias_E = torch.cat([layer.bias for layer in layers])
-        query_BLD, key_BLD, value_BLD = F.linear(x_BLD, weight_ED, bias_E).chunk(3, dim=-1)
+        seen_BLD = self._seen(x_BLD)
+        query_BLD, key_BLD, value_BLD = F.linear(seen_BLD, weight_ED, bias_E).chunk(3, dim=-1)
         attended_BHLK = attend(
             self._heads(query_BLD), self._heads(key_BLD), self._heads(value_BLD), self.dropout
         )
-        return self._feed_forward(x_BLD + attended_BHLK.transpose(1, 2).flatten(2))
+        return self._after_attention(x_BLD, attended_BHLK.transpose(1, 2).flatten(2))
 
     def at(self, x_BLD: Tensor, position_B: Tensor) -> Tensor:
         """float ``[rows, hidden size]``: what `forward` gives at one position of each row.
@@ -88,20 +110,33 @@ class Block(nn.Module):
         Earlier positions are needed for their keys and values alone. For eval mode: attention here
         knows no dropout, while the feed-forward network would go on dropping in training mode.
         """
-        own_BD = x_BLD[torch.arange(len(x_BLD), device=x_BLD.device), position_B]
+        row_B = torch.arange(len(x_BLD), device=x_BLD.device)
+        seen_BLD = self._seen(x_BLD)
         attended_BHK = attend_once(
-            self._heads(self.query(own_BD)[:, None]).squeeze(2),
-            self._heads(self.key(x_BLD)),
-            self._heads(self.value(x_BLD)),
+            self._heads(self.query(seen_BLD[row_B, position_B])[:, None]).squeeze(2),
+            self._heads(self.key(seen_BLD)),
+            self._heads(self.value(seen_BLD)),
             position_B,
         )
-        return self._feed_forward(own_BD + attended_BHK.flatten(1))
+        return self._after_attention(x_BLD[row_B, position_B], attended_BHK.flatten(1))
+
+    def _seen(self, x_TD: Tensor) -> Tensor:
+        """What attention sees of its input."""
+        return self.attention_norm(x_TD) if self.norms_first else x_TD
+
+    def _after_attention(self, x_TD: Tensor, attended_TD: Tensor) -> Tensor:
+        """The block's output, from its input and what attention made of that."""
+        if self.projection is not None:
+            attended_TD = self.dropout(self.projection(attended_TD))
+        x_TD = x_TD + attended_TD
+        if self.norms_first:
+            return x_TD + self._feed_forward(self.feed_forward_norm(x_TD))
+        x_TD = self.attention_norm(x_TD)
+        return self.feed_forward_norm(x_TD + self._feed_forward(x_TD))
 
     def _feed_forward(self, x_TD: Tensor) -> Tensor:
-        x_TD = self.attention_norm(x_TD)
-        inner_TD = self.dropout(F.relu(self.widen(x_TD)))
-        inner_TD = self.dropout(self.narrow(inner_TD))
-        return self.feed_forward_norm(x_TD + inner_TD)
+        inner_TD = self.dropout(self.activation(self.widen(x_TD)))
+        return self.dropout(self.narrow(inner_TD))
 
 
 class SASRec(SequenceModel):
@@ -129,7 +164,8 @@ class SASRec(SequenceModel):
         self.position_embedding = nn.Embedding(options.max_length, options.hidden_size)
         self.dropout = Dropout(options.dropout)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.blocks))
-        self.output = nn.Linear(options.hidden_size, n_items)
+        self.final_norm = nn.LayerNorm(options.hidden_size) if options.final_norm else None
+        self.output = None if options.tied else nn.Linear(options.hidden_size, n_items)
         for embedding in (self.item_embedding, self.position_embedding):
             nn.init.normal_(embedding.weight, std=0.01)
 
@@ -142,7 +178,7 @@ class SASRec(SequenceModel):
         x_BLD = self._embedded(rows)
         for block in self.blocks:
             x_BLD = block(x_BLD)
-        return x_BLD
+        return self._ended(x_BLD)
 
     def last_hidden(self, rows: Rows) -> Tensor:
         """float32 ``[rows, hidden size]``; the last block is asked for these positions alone."""
@@ -150,7 +186,10 @@ class SASRec(SequenceModel):
         *others, last = self.blocks
         for block in others:
             x_BLD = block(x_BLD)
-        return last.at(x_BLD, rows.lengths_B - 1)  # type: ignore[operator]
+        return self._ended(last.at(x_BLD, rows.lengths_B - 1))  # type: ignore[operator]
+
+    def _ended(self, x_TD: Tensor) -> Tensor:
+        return x_TD if self.final_norm is None else self.final_norm(x_TD)
 
     def _embedded(self, rows: Rows) -> Tensor:
         column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
@@ -164,6 +203,8 @@ class SASRec(SequenceModel):
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """What hidden states are multiplied with: ``table_VD`` and ``bias_V``."""
+        if self.output is None:
+            return self.item_embedding.weight, None
         return self.output.weight, self.output.bias
 
     def item_embeddings(self) -> list[nn.Embedding]:
@@ -171,25 +212,36 @@ class SASRec(SequenceModel):
         return [self.item_embedding]
 
     def symmetries(self) -> list[Symmetry]:
-        """Three kinds: the hidden state's dimensions, and in each block keys and inner units.
+        """Those of the hidden state's dimensions, and in each block of keys and inner units.
 
-        Attention has no output projection, so what a value's dimension is, its place in the hidden
-        state is; with several heads dimensions stay within their head.
+        Without a projection what a value's dimension is, its place in the hidden state is, and with
+        several heads dimensions stay within their head; with one, values are another kind.
         """
-        size = self.output.in_features
+        size = self.item_embedding.embedding_dim
         head = size // self.heads
         hidden = [("item_embedding.weight", 1), ("position_embedding.weight", 1)]
         within: list[Symmetry] = []
-        for i in range(len(self.blocks)):
-            block = f"blocks.{i}"
-            hidden += [(f"{block}.{name}.weight", 1) for name in ("query", "key", "value", "widen")]
-            for name in ("value", "attention_norm", "narrow", "feed_forward_norm"):
-                hidden += [(f"{block}.{name}.weight", 0), (f"{block}.{name}.bias", 0)]
-            keys = [
-                (f"{block}.{n}.{part}", 0) for n in ("query", "key") for part in WEIGHT_AND_BIAS
-            ]
-            inner = [(f"{block}.widen.{part}", 0) for part in WEIGHT_AND_BIAS]
-            within.append(Symmetry(size, head, tuple(keys)))
-            within.append(Symmetry(size, size, (*inner, (f"{block}.narrow.weight", 1))))
-        hidden.append(("output.weight", 1))
-        return [Symmetry(size, head, tuple(hidden)), *within]
+        for i, block in enumerate(self.blocks):
+            at = f"blocks.{i}"
+            hidden += [(f"{at}.{name}.weight", 1) for name in ("query", "key", "value", "widen")]
+            has_projection = block.projection is not None
+            mixed = "projection" if has_projection else "value"
+            for name in (mixed, "attention_norm", "narrow", "feed_forward_norm"):
+                hidden += _outputs(f"{at}.{name}")
+            within.append(Symmetry(size, head, (*_outputs(f"{at}.query"), *_outputs(f"{at}.key"))))
+            if has_projection:
+                values = (*_outputs(f"{at}.value"), (f"{at}.projection.weight", 1))
+                within.append(Symmetry(size, head, values))
+            inner = (*_outputs(f"{at}.widen"), (f"{at}.narrow.weight", 1))
+            within.append(Symmetry(size, size, inner))
+        if self.final_norm is not None:
+            hidden += _outputs("final_norm")
+        if self.output is not None:
+            hidden.append(("output.weight", 1))
+        is_free = all(block.projection is not None for block in self.blocks)
+        return [Symmetry(size, size if is_free else head, tuple(hidden)), *within]
+
+
+def _outputs(layer: str) -> list[tuple[str, int]]:
+    """Where the units lie that a layer gives out."""
+    return [(f"{layer}.{part}", 0) for part in WEIGHT_AND_BIAS]

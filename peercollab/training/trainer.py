@@ -225,7 +225,9 @@ class Trainer:
         for embedding in embeddings:
             embedding.sparse = True
         table_VD, bias_V = self.model.item_table()
-        return [e.weight for e in embeddings] + [p for p in (table_VD, bias_V) if p is not None]
+        tensors = [*(embedding.weight for embedding in embeddings), table_VD, bias_V]
+        # A tied table is an embedding's own weight.
+        return list({id(tensor): tensor for tensor in tensors if tensor is not None}.values())
 
     def _train_step(self, running: "_RunningEpoch", step: int) -> None:
         self._set_learning_rate((running.number - 1) * self.steps_per_epoch + step)

@@ -323,6 +323,7 @@ def test_a_peer_lost_in_a_round_without_validation_gives_nothing_and_goes_back(
 def build_tied(n_items: int, options: SASRecOptions, seed: int) -> SequenceModel:
     model = build_model(n_items, options, seed)
     assert isinstance(model, SASRec)
+    assert model.output is not None
     model.output.weight = model.item_embedding.weight
     return model
 

@@ -21,6 +21,24 @@ ITEMS = 13
 LENGTH = 7
 OPTIONS = SASRecOptions(hidden_size=6, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
 LAYER_NORM_EPS = 1e-5
+
+# Each form by itself, and all of them together.
+FORMS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "norms before": {"norm": "before"},
+    "final norm": {"final_norm": True},
+    "projection": {"projection": True},
+    "gelu": {"activation": "gelu"},
+    "tied": {"tied": True},
+    "all": {
+        "norm": "before",
+        "final_norm": True,
+        "projection": True,
+        "activation": "gelu",
+        "tied": True,
+    },
+}
+in_every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 State = dict[str, np.ndarray]
 
 
@@ -60,9 +78,10 @@ def layer_norm(state: State, name: str, x: np.ndarray) -> np.ndarray:
 def reference_hidden(state: State, history: list[int], options: SASRecOptions) -> np.ndarray:
     """Hidden states of one history, a position and a head at a time, in numpy's float64.
 
-    Kang and McAuley, ICDM 2018, section III, without scaling of the embeddings, output
-    projection and final norm, and with positions aligned to the right.
+    Kang and McAuley, ICDM 2018, section III, without scaling of the embeddings, and with positions
+    aligned to the right; norms before the parts as in Xiong et al., ICML 2020, figure 1 (b).
     """
+    before = options.norm == "before"
     n = len(history)
     size = options.hidden_size // options.heads
     x = [
@@ -72,9 +91,10 @@ def reference_hidden(state: State, history: list[int], options: SASRecOptions) -
     ]
     for number in range(options.blocks):
         block = f"blocks.{number}"
-        query = [linear(state, f"{block}.query", x_i) for x_i in x]
-        key = [linear(state, f"{block}.key", x_i) for x_i in x]
-        value = [linear(state, f"{block}.value", x_i) for x_i in x]
+        seen = [layer_norm(state, f"{block}.attention_norm", x_i) if before else x_i for x_i in x]
+        query = [linear(state, f"{block}.query", x_i) for x_i in seen]
+        key = [linear(state, f"{block}.key", x_i) for x_i in seen]
+        value = [linear(state, f"{block}.value", x_i) for x_i in seen]
         after = []
         for i in range(n):
             attended = np.zeros(options.hidden_size)
@@ -84,12 +104,25 @@ def reference_hidden(state: State, history: list[int], options: SASRecOptions) -
                 weights = [math.exp(score / math.sqrt(size)) for score in scores]
                 for j in range(i + 1):
                     attended[part] += weights[j] / sum(weights) * value[j][part]
-            y = layer_norm(state, f"{block}.attention_norm", x[i] + attended)
-            inner = np.maximum(linear(state, f"{block}.widen", y), 0)
-            inner = linear(state, f"{block}.narrow", inner)
-            after.append(layer_norm(state, f"{block}.feed_forward_norm", y + inner))
+            if options.projection:
+                attended = linear(state, f"{block}.projection", attended)
+            y = x[i] + attended
+            if not before:
+                y = layer_norm(state, f"{block}.attention_norm", y)
+            inner = layer_norm(state, f"{block}.feed_forward_norm", y) if before else y
+            inner = activated(linear(state, f"{block}.widen", inner), options.activation)
+            y = y + linear(state, f"{block}.narrow", inner)
+            after.append(y if before else layer_norm(state, f"{block}.feed_forward_norm", y))
         x = after
+    if options.final_norm:
+        x = [layer_norm(state, "final_norm", x_i) for x_i in x]
     return np.stack(x)
+
+
+def activated(x: np.ndarray, activation: str) -> np.ndarray:
+    if activation == "relu":
+        return np.maximum(x, 0)
+    return np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x])
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
@@ -107,9 +140,25 @@ def test_hidden_states_equal_the_loop_written_reference(blocks: int, heads: int)
         )
 
 
+@in_every_form
+@pytest.mark.parametrize("heads", [1, 2])
+def test_every_form_equals_the_loop_written_reference(form: dict[str, Any], heads: int) -> None:
+    options = replace(OPTIONS, heads=heads, **form)
+    model = any_weights(options, seed=4)
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    histories = some_histories(1, 4, LENGTH)
+    with torch.no_grad():
+        hidden = model(rows_of(*histories)).numpy()
+    for row, history in enumerate(histories):
+        np.testing.assert_allclose(
+            hidden[row, : len(history)], reference_hidden(state, history, options), rtol=1e-9
+        )
+
+
+@in_every_form
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_the_last_hidden_state_is_that_among_all_of_them(blocks: int) -> None:
-    model = any_weights(replace(OPTIONS, blocks=blocks), seed=blocks)
+def test_the_last_hidden_state_is_that_among_all_of_them(blocks: int, form: dict[str, Any]) -> None:
+    model = any_weights(replace(OPTIONS, blocks=blocks, **form), seed=blocks)
     rows = rows_of(*some_histories(1, 4, LENGTH, 2))
     among_all = model(rows)[torch.arange(4), rows.lengths_B - 1]
     torch.testing.assert_close(model.last_hidden(rows), among_all, rtol=1e-10, atol=1e-10)
@@ -137,9 +186,18 @@ def test_scores_are_hidden_states_times_the_output_layer() -> None:
     assert bias.shape == (ITEMS,)
 
 
+def test_a_tied_model_scores_with_the_vectors_that_it_reads_with() -> None:
+    model = any_weights(replace(OPTIONS, tied=True))
+    table, bias = model.item_table()
+    assert table is model.get_parameter("item_embedding.weight")
+    assert bias is None
+    assert not any(name.startswith("output") for name in model.state_dict())
+
+
+@in_every_form
 @pytest.mark.parametrize("changed", range(LENGTH))
-def test_a_later_item_never_changes_an_earlier_position(changed: int) -> None:
-    model = any_weights(OPTIONS)
+def test_a_later_item_never_changes_an_earlier_position(changed: int, form: dict[str, Any]) -> None:
+    model = any_weights(replace(OPTIONS, **form))
     (history,) = some_histories(LENGTH)
     other = history.copy()
     other[changed] = (history[changed] + 5) % ITEMS
@@ -229,8 +287,9 @@ def test_gradients_of_a_padded_batch_are_those_of_its_rows_one_by_one() -> None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = any_weights(OPTIONS)
+@in_every_form
+def test_every_parameter_gets_a_gradient(form: dict[str, Any]) -> None:
+    model = any_weights(replace(OPTIONS, **form))
     items = np.arange(ITEMS)
     loss_of(model, items, Spans(np.array([0, 5]), np.array([LENGTH + 1, ITEMS]))).backward()
     for name, parameter in model.named_parameters():
@@ -240,9 +299,10 @@ def test_every_parameter_gets_a_gradient() -> None:
             assert parameter.grad.abs().max() > 0, name
 
 
-def test_dropout_acts_in_training_only() -> None:
-    model = any_weights(replace(OPTIONS, dropout=0.5))
-    plain = any_weights(OPTIONS)
+@in_every_form
+def test_dropout_acts_in_training_only(form: dict[str, Any]) -> None:
+    model = any_weights(replace(OPTIONS, dropout=0.5, **form))
+    plain = any_weights(replace(OPTIONS, **form))
     rows = rows_of(*some_histories(5, LENGTH))
     with torch.random.fork_rng(), torch.no_grad():
         expected = plain(rows)
@@ -299,7 +359,7 @@ def test_options_out_of_range_are_refused_by_name(given: dict[str, Any], named: 
 @pytest.mark.parametrize(
     "changed", [{"hidden_size": 12}, {"blocks": 1}, {"max_length": 8}], ids=lambda c: next(iter(c))
 )
-def test_sizes_are_those_asked_for(changed: dict[str, int]) -> None:
+def test_sizes_are_those_asked_for(changed: dict[str, Any]) -> None:
     options = replace(OPTIONS, **changed)
     model = build_model(ITEMS, options, seed=0)
     state = model.state_dict()

@@ -153,13 +153,17 @@ def test_buffers_and_whole_numbers_are_the_last_epochs() -> None:
 def test_tied_tensors_stay_tied() -> None:
     model = build_model(9, MODEL, seed=1)
     assert isinstance(model, SASRec)
+    assert model.output is not None
     model.output.weight = model.item_embedding.weight
     average = WindowAverage(model, 2)
     for value in (1.0, 4.0):
         with torch.no_grad():
-            model.output.weight.fill_(value)
+            model.get_parameter("output.weight").fill_(value)
         average.after_epoch()
     ranked = average.ranked
     assert isinstance(ranked, SASRec)
-    assert ranked.output.weight is ranked.item_embedding.weight
-    assert torch.equal(ranked.output.weight, torch.full_like(ranked.output.weight, 2.5))
+    assert ranked.get_parameter("output.weight") is ranked.item_embedding.weight
+    assert torch.equal(
+        ranked.get_parameter("output.weight"),
+        torch.full_like(ranked.get_parameter("output.weight"), 2.5),
+    )
