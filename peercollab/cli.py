@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import comparison_in_words, is_comparison
 from peercollab.comparison.table import print_comparison
+from peercollab.config_file import words_of
 from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
@@ -45,6 +46,25 @@ INTERRUPTED = 130
 
 # Unknown items named in a message before it ends in dots.
 MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class TrainCommand(TrainOptions):
+    __doc__ = TrainOptions.__doc__
+
+    config: Annotated[Path | None, unless_given("none")] = None
+    """A file of options, such as those in docs/recipes; what is told here as well counts here."""
+
+    @classmethod
+    def of(cls, options: TrainOptions) -> "TrainCommand":
+        """The command that asks for a training under these options."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(TrainOptions)})
+
+    @property
+    def options(self) -> TrainOptions:
+        """What is asked for; the file's options are among these already."""
+        names = [field.name for field in fields(TrainOptions)]
+        return TrainOptions(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -94,7 +114,7 @@ class DoctorOptions:
 
 
 Command = (
-    Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    Annotated[TrainCommand, tyro.conf.subcommand("train")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[StatusOptions, tyro.conf.subcommand("status")]
     | Annotated[RecommendOptions, tyro.conf.subcommand("recommend")]
@@ -126,12 +146,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
-    run = value_of("--resume", arguments)
-    if arguments[:1] == ["train"] and run is not None and "--help" not in arguments:
-        # What is not told anew is as it was.
-        stored = stored_options(Path(run), value_of("--rule", arguments))
-        return parse(TrainOptions, arguments[1:], default=stored)
-    return parse(Command, arguments)
+    if arguments[:1] != ["train"] or "--help" in arguments:
+        return parse(Command, arguments)
+    _, *told = arguments
+    if (config := value_of("--config", told)) is not None:
+        # Of an option that is there twice the last one counts: the command line's own.
+        told = [*words_of(Path(config)), *told]
+    if (run := value_of("--resume", told)) is None:
+        return parse(Command, ["train", *told]).options
+    # What is not told anew is as it was.
+    stored = stored_options(Path(run), value_of("--rule", told))
+    return parse(TrainCommand, told, default=TrainCommand.of(stored)).options
 
 
 def _run(

@@ -1,0 +1,65 @@
+"""Options in a file: TOML, with the names that they have on the command line."""
+
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from peercollab.command_line import did_you_mean
+from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
+
+# What a run is, and not how it is trained.
+NOT_IN_A_FILE = {"out", "resume", "overwrite"}
+
+
+def words_of(path: Path) -> list[str]:
+    """The options of a file as words of the command line, in the file's order.
+
+    Parameters
+    ----------
+    path
+        A TOML file such as ``hidden-size = 256`` and ``lr-spread = false``, a line each, without
+        tables.
+
+    Raises
+    ------
+    PeercollabError
+        It cannot be read, is no TOML, or has what is no option of training.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PeercollabError(f"--config {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PeercollabError(f"--config {path} is no TOML: {error}") from error
+    known = [name.replace("_", "-") for name in _names(TrainOptions) if name not in NOT_IN_A_FILE]
+    words: list[str] = []
+    for name, value in content.items():
+        if name not in known:
+            raise PeercollabError(
+                f"--config {path}: {name} is no option of training{did_you_mean(name, known)}"
+            )
+        words += _words(path, name, value)
+    return words
+
+
+def _words(path: Path, name: str, value: Any) -> list[str]:
+    match value:
+        case bool():
+            return [f"--{name}" if value else f"--no-{name}"]
+        case str() | int() | float():
+            return [f"--{name}", str(value)]
+        case [*parts] if all(isinstance(part, str | int | float) for part in parts):
+            return [f"--{name}", *map(str, parts)]
+    raise PeercollabError(f"--config {path}: {name} is {value!r}: give text, a number or true")
+
+
+def _names(kind: type[Any]) -> list[str]:
+    """The options of a dataclass, and of those in it."""
+    hints = get_type_hints(kind)
+    return [
+        name
+        for field in fields(kind)
+        for name in (_names(hints[field.name]) if is_dataclass(hints[field.name]) else [field.name])
+    ]

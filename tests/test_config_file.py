@@ -1,0 +1,98 @@
+"""Options from a file: spelled as on the command line, which wins."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from peercollab.cli import _parse, main
+from peercollab.config_file import words_of
+from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
+
+RECIPES = sorted((Path(__file__).parents[1] / "docs" / "recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'lr = 3e-4\nhidden-size = 8\nlr-spread = false\ntied = true\nrule = "average"\n'
+        'augment = ["crop", "mask"]\nexchange-every = 5\nexecutor = "local"\n'
+    )
+    return path
+
+
+def parsed(*arguments: str) -> TrainOptions:
+    options = _parse(["train", "--out", "runs/x", *arguments])
+    assert type(options) is TrainOptions
+    return options
+
+
+def test_a_file_says_what_the_command_line_could(config: Path) -> None:
+    told = (
+        "--lr 3e-4 --hidden-size 8 --no-lr-spread --tied --rule average --augment crop mask "
+        "--exchange-every 5 --executor local"
+    )
+    assert parsed("--config", str(config)) == parsed(*told.split())
+    assert parsed(f"--config={config}") == parsed(*told.split())
+
+
+def test_the_command_line_wins(config: Path) -> None:
+    options = parsed(
+        "--lr", "0.1", "--config", str(config), "--no-tied", "--augment", "none", "none"
+    )
+    assert options.training.lr == 0.1
+    assert not options.model.tied
+    assert options.diversity.augment == ("none", "none")
+    assert options.model.hidden_size == 8
+
+
+def test_a_run_under_a_file_is_gone_on_with_without_it(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "--out", str(out), "--config", str(config), "--epochs", "1"]) == 0
+    stored = json.loads((out / "config.json").read_text())
+    assert stored["training"]["lr"] == 3e-4
+    assert "config" not in stored
+    assert main(["train", "--resume", str(out), "--epochs", "2"]) == 0
+    assert len((out / "rounds.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr = ", "is no TOML: "),
+        ("learning-rate = 1e-3", "learning-rate is no option of training"),
+        ("stepness = 3", "did you mean steepness?"),
+        ('out = "x"', "out is no option of training"),
+        ("[training]\nlr = 1e-3", "training is no option of training"),
+        ("lr = 1979-05-27", "lr is datetime.date"),
+        ("augment = [[1]]", "augment is [[1]]: give text, a number or true"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_name(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(PeercollabError) as refused:
+        words_of(path)
+    assert str(refused.value).startswith(f"--config {path}")
+    assert said in str(refused.value)
+
+
+def test_a_missing_file_and_a_wrong_value_are_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--out", "x", "--config", str(tmp_path / "none.toml")]) == 2
+    assert "none.toml cannot be read: No such file" in capsys.readouterr().err
+    path = tmp_path / "own.toml"
+    path.write_text("lr = -1")
+    assert main(["train", "--out", "x", "--config", str(path)]) == 2
+    assert "--lr is -1.0: give a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_one(path: Path) -> None:
+    assert parsed("--config", str(path)) != parsed()
+    assert f"--config docs/recipes/{path.name}" in path.read_text()
