@@ -148,7 +148,8 @@ class RayExecutor:
         def make(place: int) -> ActorHandle:
             own = peers[place]
             handle = peer_class.options(
-                name=f"{run} {unique}: peer {own.number}",
+                # One that Ray gave up keeps its name from the one that is made in its stead.
+                name=f"{run} {unique}-{len(self._made)}: peer {own.number}",
                 num_cpus=bundle["CPU"],
                 num_gpus=bundle.get("GPU", 0),
                 max_restarts=-1,

@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from peercollab.actors.connection import connect
 from peercollab.actors.options import ExecutionOptions
@@ -88,6 +88,8 @@ def _do(work: Callable[[Any, Any], Any], item: Any, shared: Any) -> Any:
 def _result(answer: ObjectRef) -> Any:
     try:
         return ray.get(answer)
+    except RayTaskError as error:
+        return PeercollabError(f"it failed: {type(error.cause).__name__}: {error.cause}")
     except RayError as error:
         lines = str(error).strip().splitlines()
         return PeercollabError(f"its process died {RETRIES + 1} times: {lines[-1].strip()}")

@@ -161,11 +161,16 @@ def differences(
     entries: Mapping[str, Mapping[int, Entry | None]],
     baseline: str,
 ) -> list[dict[str, Any]]:
-    """Every arm beside the baseline, under the seeds that the baseline came to an end with.
+    """Every arm beside the baseline, under the seeds that are done of all arms that were begun.
 
-    An arm that lacks one of these is left out.
+    An arm that failed under one of these is left out.
     """
-    seeds = [seed for seed, entry in entries[baseline].items() if _is_whole(entry)]
+    begun = [of for of in entries.values() if any(entry is not None for entry in of.values())]
+    seeds = [
+        seed
+        for seed, entry in entries[baseline].items()
+        if _is_whole(entry) and all(of[seed] is not None for of in begun)
+    ]
     whole = [arm for arm in arms if all(_is_whole(entries[arm.name][seed]) for seed in seeds)]
     if not seeds or len(whole) < 2:
         return []

@@ -77,5 +77,7 @@ def start_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str,
     for cluster in clusters:
         cluster.shutdown()
     _, alive = psutil.wait_procs(processes_with(folder), timeout=30)
+    for process in alive:
+        process.kill()
     shutil.rmtree(folder)
     assert not alive, alive

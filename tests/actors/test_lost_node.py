@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ QUICK_CHECKS = {
 }
 
 
-def freeze(node: Any) -> None:
-    """Stop all that a node runs, as a lost network would."""
+def freeze(node: Any) -> list[psutil.Process]:
+    """Stop all that a node runs, as a lost network would: what was stopped cannot end by itself."""
     (raylet,) = node.all_processes["raylet"]
     top = psutil.Process(raylet.process.pid)
-    for process in [top, *top.children(recursive=True)]:
+    processes = [top, *top.children(recursive=True)]
+    for process in processes:
         process.suspend()
+    return processes
 
 
 @pytest.mark.slow
@@ -57,13 +60,14 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
         [*train, "--out", str(cut), "--address", nodes.address, "--placement", "strict-spread"],
         tmp_path / "cut.txt",
     )
+    frozen: list[psutil.Process] = []
     try:
         disturbed.said_at("round 3/60")
         time.sleep(0.3)
         node = next(iter(nodes.worker_nodes))
         lost = time.monotonic()
         if how == "frozen":
-            freeze(node)
+            frozen = freeze(node)
             noticed = disturbed.said_at("lost: ") - lost
         nodes.remove_node(node, allow_graceful=False)
         if how == "killed":
@@ -78,6 +82,9 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
         assert undisturbed.end() == 0, undisturbed.output.read_text()
         disturbed.require_no_traces()
     finally:
+        for process in frozen:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         disturbed.clean_up()
         undisturbed.clean_up()
     print(f"{how}: noticed after {noticed:.1f} s")

@@ -55,7 +55,16 @@ def muster(tmp_path: Path) -> Iterator[Callable[..., Muster]]:
             made.append(options.remote(tmp_path / f"attempts-{place}", failing))
             return made[-1]
 
-        return Muster(make, len(kinds))
+        peers = Muster(make, len(kinds))
+        # So that no test's patience is spent on the start of processes.
+        ray.get(
+            [
+                handle.__ray_ready__.remote()
+                for handle, (_, failing) in zip(peers.handles, kinds, strict=True)
+                if not failing
+            ]
+        )
+        return peers
 
     yield muster
     for actor in made:

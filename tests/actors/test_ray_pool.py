@@ -50,6 +50,10 @@ def die(item: int, folder: Path) -> int:
     return item
 
 
+def fail(item: int, folder: Path) -> None:
+    raise ValueError(f"no {item} in {folder.name}")
+
+
 def wait(item: int, folder: Path) -> None:
     (folder / str(os.getpid())).touch()
     time.sleep(600)
@@ -81,6 +85,14 @@ def test_a_piece_whose_process_dies_is_tried_again_and_the_others_are_done(tmp_p
     assert (tmp_path / "attempts-1").read_text() == "x" * (RETRIES + 1)
     assert (tmp_path / "attempts-2").read_text() == "xx"
     assert watched
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_of_a_piece_that_raises_the_error_is_told(tmp_path: Path) -> None:
+    with pool(tmp_path) as own:
+        ((item, error),) = own.each(fail, [1], idle)
+    assert item == 1
+    assert str(error) == f"it failed: ValueError: no 1 in {tmp_path.name}"
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -19,8 +19,11 @@ from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
+from peercollab.options import TrainOptions
 from peercollab.results.heartbeat import Heartbeat
 from peercollab.results.per_user import read_per_user
+from peercollab.rounds import RunResult
+from peercollab.run import train
 from peercollab.training.metrics import SELECTION_METRIC, gains_of
 
 Changed = Callable[..., CompareOptions]
@@ -141,6 +144,24 @@ def test_a_training_that_fails_is_told_and_the_others_are_compared(changed: Chan
     told = failures_of(result)
     assert [line.partition(":")[0] for line in told] == ["wild, seed 5", "wild, seed 6"]
     assert all("train again with a lower --lr" in line for line in told)
+
+
+def test_what_is_done_under_a_seed_is_compared_before_the_others_are(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_before(options: TrainOptions, **settings: Any) -> RunResult:
+        if "layer-wise/seed-6" in str(options.folder):
+            raise KeyboardInterrupt
+        return train(options, **settings)
+
+    options = changed()
+    monkeypatch.setattr("peercollab.comparison.work.train", train_before)
+    with pytest.raises(KeyboardInterrupt):
+        compare(options)
+    result = json.loads((options.folder / "comparison.json").read_text())
+    (difference,) = result["differences"]
+    assert difference["arm"] == "layer-wise"
+    assert len(difference["by_seed"]) == 1
 
 
 def test_without_a_baseline_nothing_is_said_to_differ(changed: Changed) -> None:
