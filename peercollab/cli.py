@@ -33,7 +33,7 @@ from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.display import print_results
 from peercollab.results.report import write_report
-from peercollab.results.run_folder import read_config
+from peercollab.results.run_folder import own_names, read_config
 from peercollab.results.status import in_words, status
 from peercollab.resume import stored_options
 from peercollab.run import train
@@ -75,6 +75,8 @@ class RecommendOptions:
     """Folder of a run."""
     histories: Path
     """Interactions of the users to recommend to, in the layout that the run was trained on."""
+    model: Annotated[str | None, unless_given("as the run says")] = None
+    """Of a run with a network of your own: path/to/file.py:Name again, as its code is run."""
     k: int = 10
     """Items a user."""
     keep_seen: bool = False
@@ -155,7 +157,8 @@ def _parse(arguments: Sequence[str]) -> Any:
     if (run := value_of("--resume", told)) is None:
         return parse(Command, ["train", *told]).options
     # What is not told anew is as it was.
-    stored = stored_options(Path(run), value_of("--rule", told))
+    named = [value for option in ("--rule", "--model") if (value := value_of(option, told))]
+    stored = stored_options(Path(run), named)
     return parse(TrainCommand, told, default=TrainCommand.of(stored)).options
 
 
@@ -202,6 +205,8 @@ def _train(options: TrainOptions) -> int:
     print_results(Console(), result.metrics)
     histories = result.folder / DEMO_FILE if options.data == DEMO else options.data
     recommend = ["peercollab", "recommend", str(result.folder), "--histories", str(histories)]
+    if (own := own_names(options.as_json()).get("--model")) is not None:
+        recommend += ["--model", own]
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
     print(f"next: {shlex.join([*recommend, '--k', '10'])}")
@@ -218,7 +223,7 @@ def _compare(options: CompareOptions) -> int:
 def _recommend(options: RecommendOptions) -> int:
     if options.format != "csv" and options.out is None:
         raise PeercollabError(f"--format {options.format} goes to a file: name it with --out")
-    recommender = Recommender.load(options.run)
+    recommender = Recommender.load(options.run, model=options.model)
     layout = Layout(**read_config(options.run)["layout"])
     interactions = read_interactions(
         options.histories, ReadOptions(), layout=layout, allow_empty=True
@@ -228,6 +233,13 @@ def _recommend(options: RecommendOptions) -> int:
         named = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
         print(
             f"peercollab: items unknown to the model were skipped ({len(unknown)} in all): {named}",
+            file=sys.stderr,
+        )
+    if new := recommender.unknown_users(histories):
+        named = ", ".join(new[:MOST_NAMED]) + (", ..." if len(new) > MOST_NAMED else "")
+        print(
+            f"peercollab: users that the model was not trained on get a vector made of the items "
+            f"in their history, without its order ({len(new)} in all): {named}",
             file=sys.stderr,
         )
     with warnings.catch_warnings():

@@ -23,6 +23,11 @@ def unless_given(default: str) -> Any:
     return tyro.conf.arg(help_behavior_hint=f"(default: {default})")
 
 
+def flag(name: str) -> str:
+    """An option's name in Python as it is on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
 def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:
     """The command that the arguments describe: an instance of one of the dataclasses.
 

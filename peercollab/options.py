@@ -10,7 +10,7 @@ from peercollab.data.demo import DEMO
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions
 from peercollab.errors import PeercollabError
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.options import ModelOptions
 from peercollab.training.diversity import DiversityOptions
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import TransplantOptions
@@ -30,7 +30,7 @@ class TrainOptions:
     """Replace the run that is in --out."""
     read: ReadOptions = field(default_factory=ReadOptions)
     prepare: PrepareOptions = field(default_factory=PrepareOptions)
-    model: SASRecOptions = field(default_factory=SASRecOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     diversity: DiversityOptions = field(default_factory=DiversityOptions)
     transplant: TransplantOptions = field(default_factory=TransplantOptions)
@@ -52,9 +52,12 @@ class TrainOptions:
                 f"--rule {self.transplant.rule} goes on from weights that all peers share: leave "
                 "--init own out"
             )
+        model = self.model.build()
+        self.training.of_model(model)
+        self.diversity.require_model(model)
         self.diversity.require_peers(self.execution.peers)
         for number in range(1, self.execution.peers + 1):
-            self.diversity.dropout(self.model.dropout, number, self.execution.peers)
+            self.diversity.dropout(model.dropout_share, number, self.execution.peers)
 
     @property
     def folder(self) -> Path:

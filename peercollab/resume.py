@@ -1,7 +1,7 @@
 """The options of a run that is gone on with: read from its folder, and held to."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -9,8 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from peercollab.actors.messages import PeerSetup
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
-from peercollab.results.run_folder import read_config
-from peercollab.transplant.options import is_own
+from peercollab.results.run_folder import own_names, read_config
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ HARMLESS = {
 }
 
 
-def stored_options(run: Path, own_rule: str | None = None) -> TrainOptions:
+def stored_options(run: Path, named: Collection[str] = ()) -> TrainOptions:
     """The options of the run in this folder, made to go on with it.
 
     Where it ran is left out: it may go on elsewhere, and says so anew.
@@ -40,25 +39,25 @@ def stored_options(run: Path, own_rule: str | None = None) -> TrainOptions:
     ----------
     run
         The folder.
-    own_rule
-        The rule that the user has named. A folder may come from somebody else, so that it cannot
-        name a file whose code is executed.
+    named
+        The rule and the model that the user has named. A folder may come from somebody else, so
+        that it cannot name a file whose code is executed.
 
     Raises
     ------
     PeercollabError
-        It is no run folder, or one of another version of peercollab, or it has a rule from a file
-        that the user has not named.
+        It is no run folder, or one of another version of peercollab, or it has a rule or a model
+        from a file that the user has not named.
     """
     stored = read_config(run)
     names = {field.name for field in fields(TrainOptions)} - {"out", "resume"}
     options = {name: stored[name] for name in names if name in stored}
-    rule = options.get("transplant", {}).get("rule", "")
-    if is_own(rule) and rule != own_rule:
-        raise PeercollabError(
-            f"--resume {run}: the run has a rule from a file, whose code would be executed: give "
-            f"--rule {rule} again if that is yours"
-        )
+    for option, name in own_names(stored).items():
+        if name not in named:
+            raise PeercollabError(
+                f"--resume {run}: the run has a {option.removeprefix('--')} from a file, whose "
+                f"code would be executed: give {option} {name} again if that is yours"
+            )
     if "execution" in options:
         here = {name: v for name, v in options["execution"].items() if name not in WHEREABOUTS}
         options["execution"] = here

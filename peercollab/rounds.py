@@ -141,8 +141,11 @@ class Rounds:
         if demo:
             with writing(self.folder.path / DEMO_FILE):
                 write_csv(demo, self.folder.path / DEMO_FILE)
-        save_description(self.data.histories.n_items, self.options.model, self.folder.best)
-        self.folder.write_items(self.data.item_ids, training_counts(self.data.histories))
+        histories, model = self.data.histories, self.options.model.build()
+        save_description(histories.n_items, model, self.folder.best, histories.n_users)
+        self.folder.write_items(self.data.item_ids, training_counts(histories))
+        if model.of_users:
+            self.folder.write_users(self.data.user_ids)
         self._require_shared_folder()
         self._checkpoint()
 
@@ -155,7 +158,7 @@ class Rounds:
             if self.rounds:
                 with suppress(PeercollabError):  # The disk may be what is wrong.
                     self._note_late_interruptions()
-                again = resume_command(self.folder.path, self.options.transplant.rule)
+                again = resume_command(self.folder.path, self.options.as_json())
                 say(
                     f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
                     f"`peercollab recommend {self.folder.path}` and `report` work, and "

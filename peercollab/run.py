@@ -18,6 +18,8 @@ from peercollab.data.sequences import Histories, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
 from peercollab.errors import PeercollabError
 from peercollab.machine import usable_cores
+from peercollab.models.check import require_sound
+from peercollab.models.own_model import OwnModelOptions
 from peercollab.options import TrainOptions
 from peercollab.results.display import say
 from peercollab.results.heartbeat import require_idle
@@ -101,10 +103,12 @@ def train(
         peers = stored_peers(config, folder.path)
     elif peers is None:
         peers = default_peers(options)
-    transplant = options.transplant.build()
+    transplant, model = options.transplant.build(), options.model.build()
+    if isinstance(model, OwnModelOptions):
+        require_sound(model, data.histories.n_items)
     shared = SharedSetup(
-        model=options.model,
-        training=with_start(options.training, transplant.rule),
+        model=model,
+        training=with_start(options.training.of_model(model), transplant.rule),
         transplant=transplant,
         # Numbers depend on it, so that a run keeps it wherever it goes on.
         threads=config["threads"] if config else options.execution.threads(usable_cores()),
@@ -132,23 +136,25 @@ def train(
 
 def _config_to_go_on_with(options: TrainOptions) -> dict[str, Any]:
     """The stored configuration of a run, when it allows to go on under these options."""
-    for change in changes(stored_options(options.folder, options.transplant.rule), options):
+    named = (options.transplant.rule, options.model.model)
+    for change in changes(stored_options(options.folder, named), options):
         say(f"resumed with {change}")
     return read_config(options.folder)
 
 
 def _require_same(config: dict[str, Any], now: dict[str, Any], folder: RunFolder) -> None:
-    """Refuse to go on with other data, or another text of a rule of the user's own."""
+    """Refuse to go on with other data, or another text of the user's own."""
     if config["data_checksum"] != now["data_checksum"]:
         raise PeercollabError(
             f"--resume {folder.path}: --data {now['data']} does not hold what the run began with; "
             "give --data the file of then, or train anew"
         )
-    if config["settings"].get("source") != now["settings"].get("source"):
-        raise PeercollabError(
-            f"--resume {folder.path}: the rule's file was changed since the run began; give it "
-            "back its text of then, which config.json has under settings"
-        )
+    for whose, source in (("rule", "source"), ("model", "model_source")):
+        if config["settings"].get(source) != now["settings"].get(source):
+            raise PeercollabError(
+                f"--resume {folder.path}: the {whose}'s file was changed since the run began; give "
+                "it back its text of then, which config.json has under settings"
+            )
 
 
 def read_data(options: TrainOptions) -> Interactions:
@@ -172,7 +178,7 @@ def default_peers(options: TrainOptions) -> list[PeerSetup]:
             learning_rate=spread_learning_rate(training.lr, number, n_peers)
             if training.lr_spread
             else training.lr,
-            dropout=options.diversity.dropout(options.model.dropout, number, n_peers),
+            dropout=options.diversity.dropout(options.model.build().dropout_share, number, n_peers),
             augmentation=options.diversity.augmentation(number),
         )
         for number in range(1, n_peers + 1)
@@ -218,7 +224,8 @@ def _say_seen_targets(ranks: np.ndarray, keep_seen: bool) -> None:
 def _describe_peers(options: TrainOptions, peers: Sequence[PeerSetup], threads: int) -> str:
     rates = ", ".join(f"{peer.learning_rate:g}" for peer in peers)
     return (
-        f"peers: {len(peers)} x SASRec, {threads} CPU thread{'s' if threads > 1 else ''} each, "
+        f"peers: {len(peers)} x {options.model.build().title}, "
+        f"{threads} CPU thread{'s' if threads > 1 else ''} each, "
         f"learning rates {rates}, rule {options.transplant.rule}, "
         f"executor {options.execution.executor}"
     )
@@ -229,7 +236,12 @@ def _settings(shared: SharedSetup) -> dict[str, Any]:
     transplant = shared.transplant
     rule = transplant.rule
     own = {"source": rule.source} if isinstance(rule, OwnRule) else {}
+    if isinstance(shared.model, OwnModelOptions):
+        own["model_source"] = shared.model.source
     return own | {
+        "batch_size": shared.training.batch_size,
+        "loss": shared.training.loss,
+        "targets": shared.training.targets,
         "init": shared.training.init,
         "exchange_every": transplant.every,
         "ranked": rule.ranked,

@@ -221,7 +221,7 @@ def test_a_soup_says_what_is_in_it(log: Path, tmp_path: Path) -> None:
     assert "a uniform-soup, the average of peer" in report
 
 
-def test_what_a_rule_brings_along_is_written_down(log: Path, tmp_path: Path) -> None:
+def test_what_rule_and_model_bring_along_is_written_down(log: Path, tmp_path: Path) -> None:
     folder = run(log, tmp_path / "run", "--rule diloco --select greedy-soup")
     settings = json.loads((folder / "config.json").read_text())["settings"]
     assert settings == {
@@ -230,6 +230,9 @@ def test_what_a_rule_brings_along_is_written_down(log: Path, tmp_path: Path) -> 
         "ranked": "after",
         "moments": "keep",
         "select": "greedy-soup",
+        "batch_size": 16,
+        "loss": "full",
+        "targets": "every",
         "numbers": "fp32 (bf16 was measured slower on a CPU)",
     }
 
@@ -274,7 +277,7 @@ def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
 ) -> None:
     from peercollab.actors.messages import PeerSetup
     from peercollab.actors.options import ExecutionOptions
-    from peercollab.models.sasrec import SASRecOptions
+    from peercollab.models.options import ModelOptions
     from peercollab.options import TrainOptions
     from peercollab.results.report import write_report
     from peercollab.run import train
@@ -283,7 +286,7 @@ def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
     options = TrainOptions(
         out=tmp_path / "run",
         data=str(log),
-        model=SASRecOptions(hidden_size=8, max_length=10),
+        model=ModelOptions(hidden_size=8, max_length=10),
         training=TrainingOptions(epochs=2),
         execution=ExecutionOptions(executor="local"),
     )
@@ -304,7 +307,7 @@ def test_every_rule_changes_the_weights_of_a_short_run(
     from dataclasses import replace
 
     from peercollab.actors.options import ExecutionOptions
-    from peercollab.models.sasrec import SASRecOptions
+    from peercollab.models.options import ModelOptions
     from peercollab.options import TrainOptions
     from peercollab.run import train
     from peercollab.training.options import TrainingOptions
@@ -316,7 +319,7 @@ def test_every_rule_changes_the_weights_of_a_short_run(
     options = TrainOptions(
         out=tmp_path / "with",
         data=str(real_data / "ml-100k.inter"),
-        model=SASRecOptions(hidden_size=8, blocks=1, max_length=20),
+        model=ModelOptions(hidden_size=8, blocks=1, max_length=20),
         training=TrainingOptions(epochs=2, init=init),  # type: ignore[arg-type]
         transplant=transplant,
         execution=ExecutionOptions(executor="local"),

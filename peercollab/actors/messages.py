@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.model import ModelSettings
 from peercollab.training.diversity import Augmentation
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import Transplant
@@ -42,7 +42,7 @@ class PeerSetup:
 class SharedSetup:
     """What all peers of a run have in common; `best` is the folder of the kept model."""
 
-    model: SASRecOptions
+    model: ModelSettings
     training: TrainingOptions
     transplant: Transplant
     threads: int

@@ -7,6 +7,7 @@ from ray.util.placement_group import PlacementGroup
 
 from peercollab.actors.messages import SharedSetup
 from peercollab.actors.placement import peers_by_node
+from peercollab.data.sequences import Histories
 from peercollab.models.build import model_bytes
 
 MB = 1 << 20
@@ -16,22 +17,23 @@ REMEDY = "`ray start --object-store-memory BYTES`, and in a container --shm-size
 MOMENTS = 2
 
 
-def warn_of_small_stores(group: PlacementGroup, shared: SharedSetup, n_items: int) -> None:
+def warn_of_small_stores(group: PlacementGroup, shared: SharedSetup, histories: Histories) -> None:
     """Print a line if exchanges would overflow the store of a node: Ray then uses its disk."""
     stores = {
         node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes()
     }
-    if line := small_store(parcel_bytes(shared, n_items), peers_by_node(group), stores):
+    if line := small_store(parcel_bytes(shared, histories), peers_by_node(group), stores):
         print(line, flush=True)
 
 
-def parcel_bytes(shared: SharedSetup, n_items: int) -> int:
+def parcel_bytes(shared: SharedSetup, histories: Histories) -> int:
     """The most that a peer gives in an exchange: its model, and Adam's moments if they travel."""
     rule = shared.transplant.rule
     if not (rule.exchanges and rule.has_donors):
         return 0
     moments = MOMENTS if shared.transplant.moments == "transplant" else 0
-    return (1 + moments) * model_bytes(n_items, shared.model)
+    model = model_bytes(histories.n_items, shared.model, histories.n_users)
+    return (1 + moments) * model
 
 
 def small_store(

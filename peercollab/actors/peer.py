@@ -80,7 +80,7 @@ class Peer:
         criterion = self.rule.measure
         self.trainer = Trainer(
             histories,
-            shared.model if own.dropout is None else replace(shared.model, dropout=own.dropout),
+            shared.model if own.dropout is None else shared.model.with_dropout(own.dropout),
             shared.training,
             stream=own.stream,
             learning_rate=own.learning_rate,

@@ -134,7 +134,7 @@ class RayExecutor:
         histories: Histories,
     ) -> None:
         self._group, bundle = reserve(options, len(peers), shared.threads)
-        warn_of_small_stores(self._group, shared, histories.n_items)
+        warn_of_small_stores(self._group, shared, histories)
         # An actor that is made again reads its arguments again. Pickled here, what they refer to
         # stays; among plain arguments Ray warns that it may not.
         self._histories = ray.put(histories)

@@ -13,12 +13,12 @@ from peercollab.comparison.result import result_of, trial_record
 from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, trials_of
 from peercollab.comparison.work import Job, Outcome, carry_out, read_outcome, write_outcome
 from peercollab.data.sequences import Histories
-from peercollab.data.split import training_spans, windows
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.display import say
 from peercollab.results.heartbeat import Heartbeat, require_idle
 from peercollab.run import Loaded, load
+from peercollab.training.examples import make_examples
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -69,8 +69,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 def _trials(options: CompareOptions, base: TrainOptions, histories: Histories) -> list[list[Trial]]:
     """Of each arm what it is tried with, the options as given first."""
-    n_windows = len(windows(training_spans(histories), base.model.max_length))
-    steps = -(-n_windows // base.training.batch_size)
+    model = base.model.build()
+    training = base.training.of_model(model)
+    assert training.batch_size is not None
+    steps = -(-len(make_examples(histories, model)) // training.batch_size)
     return [trials_of(told, base, steps, options.trials) for told in options.arms]
 
 

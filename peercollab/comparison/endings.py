@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from peercollab.comparison.arms import Ending
-from peercollab.data.sequences import Int32Array, SequenceData
+from peercollab.data.sequences import Int32Array, Int64Array, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, Spans, queries
 from peercollab.models.model import SequenceModel
 from peercollab.models.saved import load_model
@@ -28,8 +28,8 @@ class EnsembleScorer:
     def __init__(self, models: Sequence[SequenceModel], device: torch.device) -> None:
         self._scorers = [ModelScorer(model, device) for model in models]
 
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
-        parts = [scorer.last_hidden(items, spans) for scorer in self._scorers]
+    def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
+        parts = [scorer.last_hidden(items, spans, users) for scorer in self._scorers]
         return torch.cat(parts, dim=1) / len(parts)
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from peercollab.data.demo import DEMO
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions
 from peercollab.errors import PeercollabError
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.options import ModelOptions
 from peercollab.options import TrainOptions
 from peercollab.resume import flat_options
 from peercollab.training.options import TrainingOptions
@@ -93,7 +93,7 @@ class CompareOptions:
     learning rate, dropout, and those of its rule; 0 takes all options as they are."""
     read: ReadOptions = field(default_factory=ReadOptions)
     prepare: PrepareOptions = field(default_factory=PrepareOptions)
-    model: SASRecOptions = field(default_factory=SASRecOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     execution: RunsOptions = field(default_factory=RunsOptions)
 

@@ -122,8 +122,8 @@ class TrainingJob:
         is_begun = (self.folder / CONFIG).is_file()
         if not (is_begun and "test" in folder.metrics()):
             if is_begun and folder.checkpoints.latest(print) is not None:
-                rule = self.training.options.transplant.rule
-                train(stored_options(self.folder, rule), loaded=loaded)
+                named = (self.options.transplant.rule, self.options.model.model)
+                train(stored_options(self.folder, named), loaded=loaded)
             else:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 train(self.options, peers=self._peers(), loaded=loaded)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from peercollab.data.sequences import Int32Array, Int64Array
 from peercollab.data.split import Spans
@@ -39,32 +39,43 @@ class Rows:
         int64: real positions of each row, at least 1.
     hidden_BL
         bool: positions whose item the model must not see; None if it may see all.
+    users_B
+        int64: user numbers, for models that know users; None where nobody is known.
     """
 
     items_BL: Tensor
     lengths_B: Tensor
     hidden_BL: Tensor | None = None
+    users_B: Tensor | None = None
 
     def to(self, device: torch.device) -> "Rows":
         return Rows(
             to_device(self.items_BL, device),
             to_device(self.lengths_B, device),
             None if self.hidden_BL is None else to_device(self.hidden_BL, device),
+            None if self.users_B is None else to_device(self.users_B, device),
         )
+
+    def looked_up_in(self, embedding: nn.Embedding) -> Tensor:
+        """float ``[rows, positions, hidden size]``: the items' vectors, 0 for hidden ones."""
+        x_BLD: Tensor = embedding(self.items_BL)
+        if self.hidden_BL is not None:
+            x_BLD = x_BLD.masked_fill(self.hidden_BL[..., None], 0.0)
+        return x_BLD
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Rows of inputs with a target at every real position.
+    """Rows of inputs, and the targets at their positions.
 
     Attributes
     ----------
     rows
         The inputs: all items of a window but its last.
     real_N
-        int64: where the real positions lie in the rows laid end to end (B * L).
+        int64: where the positions with a target lie in the rows laid end to end (B * L).
     targets_N
-        int64: the item that follows each real position.
+        int64: the item that follows each of these.
     """
 
     rows: Rows
@@ -78,14 +89,28 @@ class TrainingBatch:
             to_device(self.targets_N, device),
         )
 
+    def with_last_targets(self) -> "TrainingBatch":
+        """The same with the target of each row's last position alone; it had one at every real."""
+        lengths_B = self.rows.lengths_B
+        row_B = torch.arange(len(lengths_B))
+        return TrainingBatch(
+            self.rows,
+            row_B * self.rows.items_BL.shape[1] + lengths_B - 1,
+            self.targets_N[lengths_B.cumsum(0) - 1],
+        )
 
-def lay_out(items: Int32Array, spans: Spans) -> Rows:
-    """Rows padded to the longest of `spans`, none of which is empty."""
+
+def lay_out(items: Int32Array, spans: Spans, users: Int64Array | None = None) -> Rows:
+    """Rows padded to the longest of `spans`, none of which is empty; with int64 user numbers."""
     lengths = spans.lengths
     column = np.arange(lengths.max())
     at = np.minimum(spans.starts[:, None] + column, spans.stops[:, None] - 1)
     items_2d = np.where(column < lengths[:, None], items[at], 0).astype(np.int64)
-    return Rows(torch.from_numpy(items_2d), torch.from_numpy(lengths))
+    return Rows(
+        torch.from_numpy(items_2d),
+        torch.from_numpy(lengths),
+        users_B=None if users is None else torch.from_numpy(users),
+    )
 
 
 def training_batch(items: Int32Array, windows: Spans) -> TrainingBatch:

@@ -1,16 +1,19 @@
 """What training, ranking and transplant ask of a model."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
+from peercollab.errors import PeercollabError
 
 Scope = Literal["embedding", "middle", "final"]
+LossName = Literal["full", "sampled", "gbce", "bpr", "model"]
+TargetsOf = Literal["every", "last"]
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,28 @@ class Symmetry:
     axes: tuple[tuple[str, int], ...]
 
 
+def outputs_of(layer: str) -> list[tuple[str, int]]:
+    """Where the units lie that a layer with a bias gives out."""
+    return [(f"{layer}.{part}", 0) for part in ("weight", "bias")]
+
+
 class SequenceModel(nn.Module):
-    """A network that turns item histories into hidden states to score items with.
+    """A network that turns histories, or users, into hidden states to score items with.
 
     Attributes
     ----------
     max_length
         Latest items of a history that the model looks at.
     layer_scopes
-        The scope of each module that is not in the middle, by the module's name.
+        Scopes of modules, by their names, that are not what they would be by themselves:
+        `peercollab.transplant.layers` says what that is.
+    shared_layers
+        Modules whose tensors are those of others on purpose.
     """
 
     max_length: int
-    layer_scopes: ClassVar[dict[str, Scope]]
+    layer_scopes: Mapping[str, Scope] = {}
+    shared_layers: Sequence[str] = ()
 
     @abstractmethod
     def forward(self, rows: Rows) -> Tensor:
@@ -69,3 +81,82 @@ class SequenceModel(nn.Module):
     def symmetries(self) -> Sequence[Symmetry]:
         """Orders of units that do not matter; none unless a model names them."""
         return ()
+
+    def own_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """The loss of ``--loss model``, mean over positions: a scalar."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A kind of model with all of its options: everything that is needed to make one.
+
+    Attributes
+    ----------
+    name
+        On the command line.
+    title
+        In sentences.
+    reference
+        Where it is from.
+    batch_size, loss
+        What it is trained with unless something else is asked for.
+    of_users
+        Whether it has a vector for each user, and learns from pairs of user and item; the others
+        learn from sequences.
+    can_mask
+        Whether items can be hidden from it.
+    is_causal
+        Whether the hidden state of a position depends on that position and earlier ones alone.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reference: ClassVar[str]
+    batch_size: ClassVar[int] = 128
+    loss: ClassVar[LossName] = "full"
+    of_users: ClassVar[bool] = False
+    can_mask: ClassVar[bool] = True
+
+    @property
+    def is_causal(self) -> bool:
+        return True
+
+    @property
+    def targets(self) -> TargetsOf | None:
+        """What it learns from in a window; None of a model that learns from pairs."""
+        if self.of_users:
+            return None
+        return "every" if self.is_causal else "last"
+
+    @property
+    def window(self) -> int:
+        """Latest items of a history that the model looks at."""
+        return int(getattr(self, "max_length", 1))
+
+    @property
+    def dropout_share(self) -> float | None:
+        """Share of activations dropped; None of a model that knows no dropout."""
+        return getattr(self, "dropout", None)
+
+    def with_dropout(self, share: float) -> Self:
+        """The same with another dropout."""
+        return replace(self, dropout=share)  # type: ignore[call-arg]
+
+    def make(self, n_items: int, n_users: int) -> SequenceModel:
+        """A model with weights from torch's generator as it is."""
+        raise NotImplementedError
+
+    def require_positive(self, *names: str) -> None:
+        """Refuse sizes below 1, by the options' names."""
+        for name in names:
+            if (value := getattr(self, name)) < 1:
+                raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
+
+    def require_dropout(self) -> None:
+        """Refuse a dropout that is no share."""
+        share = self.dropout_share
+        if share is not None and not 0 <= share < 1:
+            raise PeercollabError(
+                f"--dropout is {share}: give a share from 0 up to, not including, 1"
+            )

@@ -18,16 +18,24 @@ from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
 from peercollab.models.attention import attend, attend_once
 from peercollab.models.dropout import Dropout
-from peercollab.models.model import Scope, SequenceModel, Symmetry
-
-WEIGHT_AND_BIAS = ("weight", "bias")
+from peercollab.models.model import ModelSettings, SequenceModel, Symmetry, outputs_of
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
 @dataclass(frozen=True)
-class SASRecOptions:
-    """The network."""
+class SASRecOptions(ModelSettings):
+    """Causal self-attention over a user's latest items.
+
+    By default as published by PCRec; `norm`, `final_norm`, `projection`, `activation` and `tied`
+    are its later forms.
+    """
+
+    name: ClassVar[str] = "sasrec"
+    title: ClassVar[str] = "SASRec"
+    reference: ClassVar[str] = (
+        "Kang and McAuley, ICDM 2018 (arXiv 1808.09781), as in SIGIR 2022 (arXiv 2111.00429)"
+    )
 
     hidden_size: int = 64
     """Size of an item's vector and of every hidden state."""
@@ -51,18 +59,16 @@ class SASRecOptions:
     """Score items with the vectors that histories are read with, without an output layer."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "blocks", "heads", "max_length"):
-            if (value := getattr(self, name)) < 1:
-                raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise PeercollabError(
-                f"--dropout is {self.dropout}: give a share from 0 up to, not including, 1"
-            )
+        self.require_positive("hidden_size", "blocks", "heads", "max_length")
+        self.require_dropout()
         if self.hidden_size % self.heads:
             raise PeercollabError(
                 f"--heads {self.heads} does not divide --hidden-size {self.hidden_size}: "
                 "every head needs the same share of it"
             )
+
+    def make(self, n_items: int, n_users: int) -> "SASRec":
+        return SASRec(n_items, self)
 
 
 class Block(nn.Module):
@@ -150,12 +156,6 @@ class SASRec(SequenceModel):
         The network's sizes and dropout.
     """
 
-    layer_scopes: ClassVar[dict[str, Scope]] = {
-        "item_embedding": "embedding",
-        "position_embedding": "embedding",
-        "output": "final",
-    }
-
     def __init__(self, n_items: int, options: SASRecOptions) -> None:
         super().__init__()
         self.max_length = options.max_length
@@ -195,10 +195,7 @@ class SASRec(SequenceModel):
         column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
         position_BL = self.max_length - rows.lengths_B[:, None] + column_L
         position_BL = position_BL.clamp_(max=self.max_length - 1)
-        x_BLD = self.item_embedding(rows.items_BL)
-        if rows.hidden_BL is not None:
-            x_BLD = x_BLD.masked_fill(rows.hidden_BL[..., None], 0.0)
-        x_BLD = x_BLD + self.position_embedding(position_BL)
+        x_BLD = rows.looked_up_in(self.item_embedding) + self.position_embedding(position_BL)
         return self.dropout(x_BLD)
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:
@@ -227,21 +224,17 @@ class SASRec(SequenceModel):
             has_projection = block.projection is not None
             mixed = "projection" if has_projection else "value"
             for name in (mixed, "attention_norm", "narrow", "feed_forward_norm"):
-                hidden += _outputs(f"{at}.{name}")
-            within.append(Symmetry(size, head, (*_outputs(f"{at}.query"), *_outputs(f"{at}.key"))))
+                hidden += outputs_of(f"{at}.{name}")
+            keys = (*outputs_of(f"{at}.query"), *outputs_of(f"{at}.key"))
+            within.append(Symmetry(size, head, keys))
             if has_projection:
-                values = (*_outputs(f"{at}.value"), (f"{at}.projection.weight", 1))
+                values = (*outputs_of(f"{at}.value"), (f"{at}.projection.weight", 1))
                 within.append(Symmetry(size, head, values))
-            inner = (*_outputs(f"{at}.widen"), (f"{at}.narrow.weight", 1))
+            inner = (*outputs_of(f"{at}.widen"), (f"{at}.narrow.weight", 1))
             within.append(Symmetry(size, size, inner))
         if self.final_norm is not None:
-            hidden += _outputs("final_norm")
+            hidden += outputs_of("final_norm")
         if self.output is not None:
             hidden.append(("output.weight", 1))
         is_free = all(block.projection is not None for block in self.blocks)
         return [Symmetry(size, size if is_free else head, tuple(hidden)), *within]
-
-
-def _outputs(layer: str) -> list[tuple[str, int]]:
-    """Where the units lie that a layer gives out."""
-    return [(f"{layer}.{part}", 0) for part in WEIGHT_AND_BIAS]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,8 +14,9 @@ from torch import Tensor
 from peercollab.disk import replacing
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
-from peercollab.models.model import SequenceModel
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.model import ModelSettings, SequenceModel
+from peercollab.models.options import MODELS
+from peercollab.models.own_model import OwnModelOptions
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
@@ -45,24 +47,44 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     save_file(separate, path, metadata={"format": "pt"})
 
 
-def save_description(n_items: int, options: SASRecOptions, folder: Path) -> None:
-    """Write what is needed, besides the weights, to build the model again."""
-    description = {"model": "sasrec", "items": n_items, "options": asdict(options)}
+def save_description(n_items: int, settings: ModelSettings, folder: Path, n_users: int = 0) -> None:
+    """Write what is needed, besides the weights, to build the model again.
+
+    Of a network of the user's own that is its name: its code is not run unless the user names it.
+    """
+    description: dict[str, Any] = {"items": n_items, "users": n_users}
+    if isinstance(settings, OwnModelOptions):
+        description["own"] = settings.class_name
+    else:
+        description |= {"model": settings.name, "options": asdict(settings)}
     with replacing(folder / DESCRIPTION) as unfinished:
         unfinished.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: Path, device: torch.device) -> SequenceModel:
+def load_model(
+    folder: Path, device: torch.device, settings: ModelSettings | None = None
+) -> SequenceModel:
     """The saved model, ready to score.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    device
+        Where it is to be.
+    settings
+        What it is, for a network of the user's own; other models say it themselves.
 
     Raises
     ------
     PeercollabError
-        A file is missing, damaged, or does not fit the other.
+        A file is missing, damaged, or does not fit the other; or it is a network of somebody's
+        own, and `settings` do not say which.
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        model = build_model(description["items"], SASRecOptions(**description["options"]), seed=0)
+        settings = settings or _settings(description, folder)
+        model = build_model(description["items"], settings, 0, description.get("users", 0))
         model.load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:
         raise PeercollabError(
@@ -80,3 +102,22 @@ def load_model(folder: Path, device: torch.device) -> SequenceModel:
         first_line = (str(error).splitlines() or [""])[0]
         raise PeercollabError(f"the model in {folder} is damaged: {first_line}") from error
     return model.to(device).eval()
+
+
+def is_own_in(folder: Path) -> bool:
+    """Whether the model of a folder is a network of the user's own."""
+    try:
+        return "own" in json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return False
+
+
+def _settings(description: Mapping[str, Any], folder: Path) -> ModelSettings:
+    if "own" in description:
+        raise PeercollabError(
+            f"the model in {folder} is {description['own']}, a network from a file, whose code "
+            f"would be executed: give --model path/to/file.py:{description['own']} if it is yours"
+        )
+    kind = MODELS[description.get("model", "sasrec")]
+    options = description["options"]
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in options.items()})

@@ -22,6 +22,7 @@ from peercollab.data.split import HoldOut
 from peercollab.disk import replacing, writing
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import WEIGHTS
+from peercollab.own_code import is_own
 from peercollab.results.checkpoint import (
     Checkpoints,
     Digests,
@@ -32,11 +33,11 @@ from peercollab.results.checkpoint import (
     write_whole,
 )
 from peercollab.training.metrics import MISS
-from peercollab.transplant.options import is_own
 
 CONFIG = "config.json"
 BEST = "best"
 ITEMS = "items.parquet"
+USERS = "users.parquet"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.json"
 PER_USER = "per_user.parquet"
@@ -119,6 +120,11 @@ class RunFolder:
         frame = pd.DataFrame({"item": item_ids.astype(str), "interactions": counts_V})
         with writing(self.best / ITEMS):
             frame.to_parquet(self.best / ITEMS, index=False)
+
+    def write_users(self, user_ids: IdArray) -> None:
+        """Each user's own id, in the order of user numbers, for a model that knows users."""
+        with writing(self.best / USERS):
+            pd.DataFrame({"user": user_ids.astype(str)}).to_parquet(self.best / USERS, index=False)
 
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append a line to ``rounds.jsonl``."""
@@ -237,9 +243,18 @@ class RunFolder:
         write_whole(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def resume_command(run: Path, rule: str) -> str:
-    """What goes on with a run: a rule from a file has to be named again, as its code is run."""
-    named = ["--rule", rule] if is_own(rule) else []
+def own_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """The options of a run that name code of the user's own, such as ``--rule``."""
+    told = {
+        "--rule": config.get("transplant", {}).get("rule", ""),
+        "--model": config.get("model", {}).get("model", ""),
+    }
+    return {option: name for option, name in told.items() if is_own(name)}
+
+
+def resume_command(run: Path, config: Mapping[str, Any]) -> str:
+    """What goes on with a run: code of the user's own has to be named again, as it is run."""
+    named = [word for option in own_names(config).items() for word in option]
     return shlex.join(["peercollab", "train", "--resume", str(run), *named])
 
 

@@ -123,7 +123,7 @@ def status(run: Path) -> Status:
             + _latest_events(beat, last),
             checkpoint=checkpoint,
             where=f"process {beat.pid} on {beat.host}" if beat else None,
-            next=_next(run, config["transplant"]["rule"], state, len(rounds), checkpoint),
+            next=_next(run, config, state, len(rounds), checkpoint),
         )
     except OSError as error:
         raise PeercollabError(
@@ -246,11 +246,13 @@ def _latest_events(beat: Beat | None, last: Mapping[str, Any] | None) -> list[st
     ]
 
 
-def _next(run: Path, rule: str, state: State, rounds: int, checkpoint: int | None) -> str:
+def _next(
+    run: Path, config: Mapping[str, Any], state: State, rounds: int, checkpoint: int | None
+) -> str:
     if state == "ended":
         return f"peercollab recommend {run}, or peercollab report {run}"
     if state == "running":
         return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
     if checkpoint is None:
         return "train anew: it has no checkpoint"
-    return resume_command(run, rule)
+    return resume_command(run, config)

@@ -1,19 +1,22 @@
 """Recommendations from the kept model of a run, with the user's own ids in and out."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from peercollab.data.split import Spans
 from peercollab.errors import PeercollabError
-from peercollab.models.model import SequenceModel
-from peercollab.models.saved import load_model
-from peercollab.results.run_folder import BEST, ITEMS, read_config
+from peercollab.models.model import ModelSettings, SequenceModel
+from peercollab.models.options import GivenModel, ModelOptions
+from peercollab.models.own_model import MakeNetwork, OwnModelOptions
+from peercollab.models.saved import is_own_in, load_model
+from peercollab.results.run_folder import BEST, ITEMS, USERS, read_config
 from peercollab.training.popularity import Popularity
 from peercollab.training.scoring import ModelScorer, top_k
 
@@ -33,38 +36,78 @@ class Recommender:
         int64 ``[items]``: training interactions of each item, for users nothing is known of.
     device
         Where the model lives.
+    user_ids
+        object (str) ``[users]``: own id of each user number, of a model that knows users.
     """
 
     def __init__(
-        self, model: SequenceModel, item_ids: np.ndarray, counts_V: np.ndarray, device: torch.device
+        self,
+        model: SequenceModel,
+        item_ids: np.ndarray,
+        counts_V: np.ndarray,
+        device: torch.device,
+        user_ids: np.ndarray | None = None,
     ) -> None:
+        self._user_number_of = (
+            None if user_ids is None else {user: number for number, user in enumerate(user_ids)}
+        )
         self._item_ids = item_ids
         self._number_of = {item: number for number, item in enumerate(item_ids)}
         self._by_model = ModelScorer(model, device)
         self._by_popularity = Popularity(counts_V)
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "cpu") -> Self:
+    def load(
+        cls,
+        run: str | Path,
+        device: str = "cpu",
+        *,
+        model: str | MakeNetwork | nn.Module | None = None,
+    ) -> Self:
         """The recommender of a run folder in which at least one round was completed.
+
+        Parameters
+        ----------
+        run
+            The folder.
+        device
+            Where the model is to be.
+        model
+            Of a run with a network of your own that network, as `peercollab.fit` takes it, or as
+            ``path/to/file.py:Name``: a folder may come from somebody else, so that it cannot name
+            code that is executed.
 
         Raises
         ------
         PeercollabError
-            It is no run folder, or a file in it is missing or damaged.
+            It is no run folder, a file in it is missing or damaged, or its model has to be named.
         """
-        read_config(Path(run))
+        config = read_config(Path(run))
         best = Path(run) / BEST
         on = torch.device(device)
-        model = load_model(best, on)
+        scorer = load_model(best, on, None if model is None else _settings(model, config, best))
         try:
             items = pd.read_parquet(best / ITEMS)
             item_ids = items["item"].to_numpy(dtype=object)
             counts_V = items["interactions"].to_numpy(dtype=np.int64)
+            user_ids = None
+            if (best / USERS).exists():
+                user_ids = pd.read_parquet(best / USERS)["user"].to_numpy(dtype=object)
         except (OSError, ValueError, KeyError) as error:
-            raise PeercollabError(f"{best / ITEMS} is missing or damaged: {error}") from error
-        if len(item_ids) != len(model.item_table()[0]):
+            raise PeercollabError(
+                f"{best / ITEMS} or {USERS} is missing or damaged: {error}"
+            ) from error
+        if len(item_ids) != len(scorer.item_table()[0]):
             raise PeercollabError(f"{best / ITEMS} does not belong to the model beside it")
-        return cls(model, item_ids, counts_V, on)
+        return cls(scorer, item_ids, counts_V, on, user_ids)
+
+    def unknown_users(self, histories: Mapping[str, Sequence[str]]) -> list[str]:
+        """Users that a model of users was not trained on, in order; none for other models.
+
+        For them a vector is made of the items in their history.
+        """
+        known = self._user_number_of
+        return [] if known is None else [str(u) for u in histories if str(u) not in known]
 
     def unknown_items(self, histories: Mapping[str, Sequence[str]]) -> list[str]:
         """Items of the histories that the model was not trained on, each once, sorted."""
@@ -80,7 +123,9 @@ class Recommender:
         ----------
         histories
             Own item ids of each user in time order, the latest last. Unknown items are skipped
-            with a warning; a user with no known item gets the most popular items.
+            with a warning; a user with no known item gets the most popular items. A model of
+            users (BPR-MF) takes a user that it was trained on by the id, and the history for no
+            more than what was seen; of others it makes a vector from the items in the history.
         k
             Items a user; fewer come where the catalogue has no more.
         keep_seen
@@ -90,7 +135,8 @@ class Recommender:
         -------
         pandas.DataFrame
             Columns user (str), item (str), rank (int, from 1), score (float) and source: "model",
-            or "popularity", where the score is the item's number of training interactions.
+            "fold-in" of a user that a model of users was not trained on, or "popularity", where
+            the score is the item's number of training interactions.
             Users stand in the order of `histories`.
         """
         if k < 1:
@@ -108,20 +154,30 @@ class Recommender:
         has_history = np.array([bool(history) for history in known], dtype=bool)
         rows, others = np.flatnonzero(has_history), np.flatnonzero(~has_history)
         items, spans = _end_to_end([known[row] for row in rows])
-        best, scores = top_k(self._by_model, items, spans, k, keep_seen=keep_seen)
+        everyone = list(histories)
+        users = self._user_numbers(everyone[row] for row in rows)
+        best, scores = top_k(self._by_model, items, spans, k, keep_seen=keep_seen, users=users)
+        sources = np.where(users < 0, "fold-in", "model") if users is not None else "model"
         popular = np.tile(self._by_popularity.order_V[:k], (len(others), 1))
         counts = self._by_popularity.counts_V[popular].astype(np.float64)
         table = pd.concat(
             [
-                self._frame(rows, best, scores, "model"),
+                self._frame(rows, best, scores, sources),
                 self._frame(others, popular, counts, "popularity"),
             ]
         ).sort_values(["user", "rank"], kind="stable", ignore_index=True)
-        users = np.array([str(user) for user in histories], dtype=object)
-        return table.assign(user=users[table["user"].to_numpy(dtype=np.int64)])
+        ids = np.array([str(user) for user in everyone], dtype=object)
+        return table.assign(user=ids[table["user"].to_numpy(dtype=np.int64)])
+
+    def _user_numbers(self, users: Iterable[str]) -> np.ndarray | None:
+        """int64: the number of each user, -1 for who is not known; None if the model knows none."""
+        known = self._user_number_of
+        if known is None:
+            return None
+        return np.array([known.get(str(user), -1) for user in users], dtype=np.int64)
 
     def _frame(
-        self, rows: np.ndarray, best: np.ndarray, scores: np.ndarray, source: str
+        self, rows: np.ndarray, best: np.ndarray, scores: np.ndarray, source: str | np.ndarray
     ) -> pd.DataFrame:
         """Long form, with users as row numbers for now; items that may not be given left out."""
         n_rows, k = best.shape
@@ -131,10 +187,31 @@ class Recommender:
                 "item": self._item_ids[best.ravel()],
                 "rank": np.tile(np.arange(1, k + 1), n_rows),
                 "score": scores.ravel(),
-                "source": source,
+                "source": source if isinstance(source, str) else np.repeat(source, k),
             }
         )
         return frame[np.isfinite(frame["score"])]
+
+
+def _settings(
+    model: str | MakeNetwork | nn.Module, config: Mapping[str, Any], best: Path
+) -> ModelSettings:
+    """What the user says that the run's network is, made with the options that the run had.
+
+    Raises
+    ------
+    PeercollabError
+        The run has a model with a name, which says by itself what it is.
+    """
+    options = {name: of for name, of in config["model"].items() if name != "model"}
+    options = {n: tuple(of) if isinstance(of, list) else of for n, of in options.items()}
+    made = (
+        ModelOptions(model, **options) if isinstance(model, str) else GivenModel(model, **options)
+    )
+    settings = made.build()
+    if not isinstance(settings, OwnModelOptions) or not is_own_in(best):
+        raise PeercollabError(f"the model in {best} says by itself what it is: leave --model out")
+    return settings
 
 
 def _end_to_end(histories: Sequence[Sequence[int]]) -> tuple[np.ndarray, Spans]:

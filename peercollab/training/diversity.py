@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
+from peercollab.models.model import ModelSettings
 
 Augment = Literal["none", "crop", "mask", "reorder"]
 
@@ -52,7 +53,28 @@ class DiversityOptions:
                 f"peer{'s' if peers > 1 else ''}: name one for each peer at most"
             )
 
-    def dropout(self, base: float, peer: int, peers: int) -> float:
+    def require_model(self, model: ModelSettings) -> None:
+        """Refuse differences that peers of this model cannot have.
+
+        Raises
+        ------
+        PeercollabError
+            An option would do nothing.
+        """
+        told = f"--model {model.name}"
+        if self.dropout_spread and model.dropout_share is None:
+            raise PeercollabError(f"--dropout-spread has no effect with {told}: leave it out")
+        if model.of_users and set(self.augment) - {"none"}:
+            raise PeercollabError(
+                f"--augment has no effect with {told}, which reads no histories: leave it out"
+            )
+        if "mask" in self.augment and not model.can_mask:
+            raise PeercollabError(
+                f"--augment mask has no effect with {told}, which is given all items: take crop or "
+                "reorder"
+            )
+
+    def dropout(self, base: float | None, peer: int, peers: int) -> float | None:
         """The dropout of peer number `peer`, from 1; a single one has the base.
 
         Raises
@@ -60,7 +82,7 @@ class DiversityOptions:
         PeercollabError
             It would not lie from 0 up to, not including, 1.
         """
-        if peers == 1 or not self.dropout_spread:
+        if base is None or peers == 1 or not self.dropout_spread:
             return base
         own = base + self.dropout_spread * (2 * (peer - 1) / (peers - 1) - 1)
         if not 0 <= own < 1:

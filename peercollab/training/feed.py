@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peercollab.data.batches import TrainingBatch, of_like_length, shuffled, to_device
-from peercollab.data.sequences import Histories, Int64Array
-from peercollab.data.split import Spans, training_spans, windows
-from peercollab.errors import PeercollabError
-from peercollab.training.augment import augmented_batch, crop
-from peercollab.training.diversity import Augmentation
+from peercollab.data.batches import TrainingBatch, shuffled, to_device
+from peercollab.data.sequences import Int64Array
+from peercollab.training.examples import Examples
 from peercollab.training.objective import Objective
 from peercollab.training.streams import Purpose
 
@@ -25,7 +22,7 @@ class Step:
     Attributes
     ----------
     parts
-        The windows of the batch, those of like length together.
+        The rows of the batch, those of like length together.
     targets_N
         int64: the targets of all parts, one after another.
     negatives
@@ -45,44 +42,28 @@ class Feed:
 
     Parameters
     ----------
-    histories
-        All interactions; the held-out items are left out here.
-    max_length, batch_size
-        Positions of a window and windows of a batch, at most.
-    augmentation
-        What is done to the windows.
+    examples
+        What an epoch goes through.
+    batch_size
+        How many of them a step has, at most.
     objective
         Draws the negatives.
     seed
         The seed of a purpose in an epoch.
     device
         Where the steps are wanted.
-
-    Raises
-    ------
-    PeercollabError
-        No history is long enough to train on.
     """
 
     def __init__(
         self,
-        histories: Histories,
-        max_length: int,
+        examples: Examples,
         batch_size: int,
-        augmentation: Augmentation,
         objective: Objective,
         seed: Callable[[Purpose, int], int],
         device: torch.device,
     ) -> None:
-        self._items = histories.items
-        self._windows = windows(training_spans(histories), max_length)
-        if not len(self._windows):
-            raise PeercollabError(
-                "no user has two items to train on: after leaving two out, a history needs 4 or "
-                "more interactions"
-            )
+        self._examples = examples
         self._batch_size = batch_size
-        self._augmentation = augmentation
         self._objective = objective
         self._seed = seed
         self._device = device
@@ -91,7 +72,7 @@ class Feed:
         self._ahead: tuple[int, Future[_Epoch]] | None = None
         self._current: _Epoch | None = None
         self._next: tuple[int, Future[Step]] | None = None
-        self.steps_per_epoch = -(-len(self._windows) // batch_size)
+        self.steps_per_epoch = -(-len(examples) // batch_size)
 
     def begin(self, epoch: int) -> None:
         """Make ready for epoch number `epoch`, from 1; steps of another one are forgotten."""
@@ -124,25 +105,19 @@ class Feed:
 
     def _plan(self, epoch: int) -> "_Epoch":
         augmenting = np.random.default_rng(self._seed("augmentation", epoch))
-        windows = self._windows
-        if self._augmentation.kind == "crop":
-            windows = crop(windows, self._augmentation.share, augmenting)
+        examples = self._examples.of_epoch(augmenting)
         order = np.random.default_rng(self._seed("order", epoch))
         return _Epoch(
-            windows,
-            shuffled(len(windows), self._batch_size, order),
+            examples,
+            shuffled(len(examples), self._batch_size, order),
             augmenting,
             np.random.default_rng(self._seed("negatives", epoch)),
         )
 
     def _make(self, epoch: "_Epoch", number: int) -> Step:
-        windows = epoch.windows.take(epoch.batches[number])
-        parts = [
-            augmented_batch(self._items, windows.take(rows), self._augmentation, epoch.augmenting)
-            for rows in of_like_length(windows.lengths)
-        ]
+        parts = epoch.examples.batch(epoch.batches[number], epoch.augmenting)
         targets_N = torch.cat([part.targets_N for part in parts])
-        negatives = self._objective.draw(targets_N, epoch.negatives)
+        negatives = self._objective.draw(parts, targets_N, epoch.negatives)
         return Step(
             [part.to(self._device) for part in parts],
             to_device(targets_N, self._device),
@@ -154,7 +129,7 @@ class Feed:
 class _Epoch:
     """An epoch's order, and the generators that its steps draw from, one after another."""
 
-    windows: Spans
+    examples: Examples
     batches: list[Int64Array]
     augmenting: np.random.Generator
     negatives: np.random.Generator

@@ -1,18 +1,18 @@
 """How a peer is trained, and how its work is judged."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from peercollab.command_line import unless_given
 from peercollab.errors import PeercollabError
+from peercollab.models.model import LossName, ModelSettings, TargetsOf
 from peercollab.training.gbce import GBCE_CALIBRATION, GBCE_NEGATIVES
 from peercollab.training.precision import Precision
 from peercollab.training.sampled_softmax import SAMPLED_NEGATIVES
 from peercollab.training.schedule import Schedule
 
 Init = Literal["own", "shared"]
-LossName = Literal["full", "sampled", "gbce"]
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,20 @@ class TrainingOptions:
     """Rank validation after every so many epochs, and after the last."""
     lr: float = 1e-3
     """Learning rate of Adam."""
-    batch_size: int = 128
-    """Windows of user histories in a batch."""
-    loss: LossName = "full"
+    batch_size: Annotated[int | None, unless_given("128; 2048 for bpr-mf")] = None
+    """Windows of user histories in a batch; of bpr-mf, pairs of user and item."""
+    loss: Annotated[LossName | None, unless_given("full; bpr for bpr-mf; a network's own")] = None
     """full: softmax over the whole catalogue; sampled: over the target and negatives drawn by
-    popularity; gbce: gSASRec's binary cross-entropy. The last two are for large catalogues."""
+    popularity; gbce: gSASRec's binary cross-entropy. The last two are for large catalogues. bpr:
+    the item before one that the user does not have; model: what a network of your own says."""
+    targets: Annotated[TargetsOf | None, unless_given("every")] = None
+    """Learn from every item of a window, given those before it, or from its last one alone."""
     negatives: Annotated[int | None, unless_given("4096 for sampled, 256 for gbce")] = None
     """Of sampled: items drawn for a whole step; of gbce: for each target."""
     calibration: Annotated[float | None, unless_given("0.75")] = None
     """Of gbce: from 0, plain binary cross-entropy, to 1, as if all items were negatives."""
     weight_decay: float = 0.0
-    """L2 penalty that Adam adds to the gradients."""
+    """L2 penalty that Adam adds to the gradients; of --loss bpr on the vectors of a batch alone."""
     schedule: Schedule = "constant"
     """How the learning rate goes: constant stays, cosine falls to 0 over all --epochs."""
     lr_spread: bool = True
@@ -60,9 +63,10 @@ class TrainingOptions:
     """Rank items that the user has seen already, too."""
 
     def __post_init__(self) -> None:
-        self._require_loss()
+        if self.loss is not None:
+            self.require_loss()
         for name in ("epochs", "batch_size", "validate_every"):
-            if (value := getattr(self, name)) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise PeercollabError(f"--{name.replace('_', '-')} is {value}: give 1 or more")
         for name in ("patience", "seed"):
             if (value := getattr(self, name)) < 0:
@@ -83,6 +87,44 @@ class TrainingOptions:
                 "is kept: leave one of them out"
             )
 
+    def of_model(self, model: ModelSettings) -> "TrainingOptions":
+        """The same with what the model is trained with where nothing was asked for.
+
+        Raises
+        ------
+        PeercollabError
+            The model cannot be trained so.
+        """
+        filled = replace(
+            self,
+            batch_size=self.batch_size or model.batch_size,
+            loss=self.loss or model.loss,
+            targets=self.targets or model.targets,
+        )
+        filled.require_loss()
+        told = f"--model {model.name}"
+        if model.of_users and self.targets is not None:
+            raise PeercollabError(
+                f"--targets has no effect with {told}, which learns from pairs of user and item: "
+                "leave it out"
+            )
+        if filled.loss == "bpr" and not model.of_users:
+            raise PeercollabError(
+                f"--loss bpr is for models of users, and {told} reads histories: take full, "
+                "sampled or gbce, or --model bpr-mf"
+            )
+        if filled.loss == "model" and model.loss != "model":
+            raise PeercollabError(
+                f"--loss model is for networks of your own that have a loss, and {told} has none: "
+                "leave it out"
+            )
+        if self.targets == "every" and not model.is_causal:
+            raise PeercollabError(
+                f"--targets every would let {told} see what it has to tell, as it is "
+                "bidirectional: leave it out"
+            )
+        return filled
+
     @property
     def loss_negatives(self) -> int:
         """Items drawn: what was asked for, else what the loss has by default."""
@@ -93,10 +135,13 @@ class TrainingOptions:
         """gBCE's t: what was asked for, else the published one."""
         return GBCE_CALIBRATION if self.calibration is None else self.calibration
 
-    def _require_loss(self) -> None:
+    def require_loss(self) -> None:
+        """Refuse options that the loss does not have."""
         if self.negatives is not None:
-            if self.loss == "full":
-                raise PeercollabError("--negatives has no effect with --loss full: leave it out")
+            if self.loss not in ("sampled", "gbce"):
+                raise PeercollabError(
+                    f"--negatives has no effect with --loss {self.loss}: leave it out"
+                )
             if self.negatives < 1:
                 raise PeercollabError(f"--negatives is {self.negatives}: give 1 or more")
         if self.calibration is not None:

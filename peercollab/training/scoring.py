@@ -30,8 +30,11 @@ OnRows = Callable[[int, int], None]
 class Scorer(Protocol):
     """Whatever scores items as ``hidden_BD @ table_VD.T + bias_V``."""
 
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
-        """A hidden state for each span of `items`, none of which is empty."""
+    def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
+        """A hidden state for each span of `items`, none of which is empty.
+
+        `users` are int64 user numbers, -1 for who is not known; None if nobody is.
+        """
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:
         """``table_VD`` and ``bias_V``."""
@@ -44,13 +47,17 @@ class ModelScorer:
         self._model = model
         self._device = device
 
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
+    def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
         latest = spans.last(self._model.max_length)
         size = _ROWS_OF_A_PASS.get(self._device.type, len(spans))
         parts = np.split(np.arange(len(spans)), range(size, len(spans), size))
         return torch.cat(
             [
-                self._model.last_hidden(lay_out(items, latest.take(part)).to(self._device))
+                self._model.last_hidden(
+                    lay_out(items, latest.take(part), None if users is None else users[part]).to(
+                        self._device
+                    )
+                )
                 for part in parts
             ]
         )
@@ -98,7 +105,7 @@ def rank_targets(
     n_items = len(scorer.item_table()[0])
     flags_BV: Tensor | None = None
     n_done = 0
-    for rows, scores_BV in _score_chunks(scorer, items, queries.spans, keep_seen):
+    for rows, scores_BV in _score_chunks(scorer, items, queries.spans, queries.users, keep_seen):
         target_B1 = torch.from_numpy(queries.targets[rows].astype(np.int64))[:, None]
         target_B1 = target_B1.to(scores_BV.device)
         own_B1 = scores_BV.gather(1, target_B1)
@@ -121,9 +128,17 @@ def rank_targets(
 
 @torch.inference_mode()
 def top_k(
-    scorer: Scorer, items: Int32Array, spans: Spans, k: int, *, keep_seen: bool
+    scorer: Scorer,
+    items: Int32Array,
+    spans: Spans,
+    k: int,
+    *,
+    keep_seen: bool,
+    users: Int64Array | None = None,
 ) -> tuple[Int64Array, np.ndarray]:
     """The k best items of each history, best first; of equal scores the smaller number.
+
+    `users` are int64 user numbers for a model that knows users, -1 for who is not known.
 
     Returns
     -------
@@ -136,7 +151,7 @@ def top_k(
     k = min(k, len(table_VD))
     best_items = np.empty((len(spans), k), dtype=np.int64)
     best_scores = np.empty((len(spans), k), dtype=np.float64)
-    for rows, scores_BV in _score_chunks(scorer, items, spans, keep_seen):
+    for rows, scores_BV in _score_chunks(scorer, items, spans, users, keep_seen):
         best_Bk, item_Bk = _top_k_of_chunk(scores_BV, k)
         best_scores[rows] = best_Bk.cpu().numpy()
         best_items[rows] = item_Bk.cpu().numpy()
@@ -159,7 +174,11 @@ def _top_k_of_chunk(scores_BV: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _score_chunks(
-    scorer: Scorer, items: Int32Array, spans: Spans, keep_seen: bool
+    scorer: Scorer,
+    items: Int32Array,
+    spans: Spans,
+    users: Int64Array | None,
+    keep_seen: bool,
 ) -> Iterator[tuple[Int64Array, Tensor]]:
     """Row numbers with their scores, ``-inf`` for seen items unless they are kept.
 
@@ -172,7 +191,7 @@ def _score_chunks(
     buffer_BV = table_VD.new_empty(size, n_items)
     for rows in in_order(spans, size):
         chunk = spans.take(rows)
-        hidden_BD = scorer.last_hidden(items, chunk)
+        hidden_BD = scorer.last_hidden(items, chunk, None if users is None else users[rows])
         scores_BV = buffer_BV[: len(rows)]
         if bias_V is None:
             torch.mm(hidden_BD, table_VD.T, out=scores_BV)

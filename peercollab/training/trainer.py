@@ -15,12 +15,13 @@ from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut, queries
 from peercollab.errors import DivergedError
 from peercollab.models.build import build_model
-from peercollab.models.model import SequenceModel
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.model import ModelSettings, SequenceModel
+from peercollab.models.own_model import OwnModelOptions
 from peercollab.models.saved import load_model
 from peercollab.training.averaging import AverageState, choose_averaging
 from peercollab.training.compiled import compiled
 from peercollab.training.diversity import Augmentation
+from peercollab.training.examples import NO_AUGMENTATION, make_examples
 from peercollab.training.feed import Feed
 from peercollab.training.importance import Importance
 from peercollab.training.objective import Objective
@@ -33,8 +34,6 @@ from peercollab.training.streams import SHARED_STREAM, TorchStream, stream_seed
 
 # Reading the loss makes a GPU wait, so it is read once in so many steps.
 STEPS_A_LOOK = 20
-
-NO_AUGMENTATION = Augmentation()
 
 OnStep = Callable[[int, int, float], None]
 
@@ -67,8 +66,8 @@ class Trainer:
     ----------
     histories
         All interactions; the held-out items are left out of training here.
-    model_options, options
-        The network, and how it is trained.
+    model_settings, options
+        The network, and how it is trained; what `options` leave open is as the network says.
     stream
         Which stream of random numbers this trainer draws from.
     learning_rate
@@ -83,13 +82,13 @@ class Trainer:
     Raises
     ------
     PeercollabError
-        No history is long enough to train on.
+        There is nothing to train on, or the network cannot be trained so.
     """
 
     def __init__(
         self,
         histories: Histories,
-        model_options: SASRecOptions,
+        model_settings: ModelSettings,
         options: TrainingOptions,
         *,
         stream: int,
@@ -100,7 +99,9 @@ class Trainer:
     ) -> None:
         self.measure_importance = measure_importance
         self.histories = histories
+        options = options.of_model(model_settings)
         self.options = options
+        self._settings = model_settings
         self.stream = stream
         self.learning_rate = learning_rate
         self.device = device
@@ -108,7 +109,8 @@ class Trainer:
         self._seed = partial(stream_seed, options.seed, stream)
         first = SHARED_STREAM if options.init == "shared" else stream
         seed = stream_seed(options.seed, first, "initialisation")
-        self.model = build_model(histories.n_items, model_options, seed).to(device)
+        self.model = build_model(histories.n_items, model_settings, seed, histories.n_users)
+        self.model.to(device)
         self.numbers = choose(options.precision, device.type)
         self._forward = compiled(self.model, device) if options.compile else self.model
         self.objective = Objective(options, histories, device)
@@ -116,15 +118,15 @@ class Trainer:
             self.model,
             self._expect_sparse_gradients() if options.loss == "sampled" else (),
             learning_rate=learning_rate,
-            weight_decay=options.weight_decay,
+            # BPR's own penalty is part of its loss.
+            weight_decay=0.0 if options.loss == "bpr" else options.weight_decay,
         )
         self.averaging = choose_averaging(options, self.model)
         self.importance = Importance()
+        assert options.batch_size is not None
         self.feed = Feed(
-            histories,
-            model_options.max_length,
+            make_examples(histories, model_settings, options.targets or "every", augmentation),
             options.batch_size,
-            augmentation,
             self.objective,
             self._seed,
             device,
@@ -236,7 +238,7 @@ class Trainer:
             hidden_ND = torch.cat(
                 [self._forward(part.rows).flatten(0, 1)[part.real_N] for part in now.parts]
             )
-            loss = self.objective(hidden_ND, *self.model.item_table(), now.targets_N, now.negatives)
+            loss = self.objective(self.model, hidden_ND, now.targets_N, now.negatives)
         self.optimizer.zero_grad()
         loss.backward()
         if self.measure_importance:
@@ -265,7 +267,8 @@ class Trainer:
         self, folder: Path, hold_out: HoldOut, on_rows: OnRows | None = None
     ) -> Int32Array:
         """The same under a saved model; the trainer's own weights stay as they are."""
-        return self._rank(load_model(folder, self.device), hold_out, on_rows)
+        own = self._settings if isinstance(self._settings, OwnModelOptions) else None
+        return self._rank(load_model(folder, self.device, own), hold_out, on_rows)
 
     def _rank(
         self, model: SequenceModel, hold_out: HoldOut, on_rows: OnRows | None = None

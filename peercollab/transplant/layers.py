@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from peercollab.errors import PeercollabError
 from peercollab.models.model import Scope, SequenceModel
@@ -48,21 +48,35 @@ OWN_PARAMETERS = "(model)"
 def layer_map(model: SequenceModel) -> LayerMap:
     """Every layer of a model by name, in the model's order.
 
-    A tensor that two modules share belongs to the first of them, so it is mixed once.
+    By themselves embeddings are in the scope ``embedding``, the module that holds the item table
+    in ``final``, and all others in ``middle``; a model may say otherwise. A tensor that two modules
+    share on purpose belongs to the first of them, so it is mixed once.
+
+    Raises
+    ------
+    PeercollabError
+        Modules share a tensor and the model does not say so, a layer has a weight that is not of
+        floating-point numbers, or the model speaks of a layer or a scope that there is not.
     """
-    taken: set[int] = set()
+    taken: dict[int, str] = {}
     state = model.state_dict()
+    table_VD, _ = model.item_table()
     layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
-        parameters = {
-            key: value
-            for key, value in module.named_parameters(recurse=False)
-            if id(value) not in taken
-        }
+        parameters = dict(module.named_parameters(recurse=False))
+        for key, value in list(parameters.items()):
+            if not value.is_floating_point():
+                raise PeercollabError(
+                    f"layer {name or OWN_PARAMETERS}: {key} is of {value.dtype}, and only "
+                    "floating-point numbers can be mixed: make it a buffer"
+                )
+            if id(value) in taken:
+                _require_stated(model, prefix + key, name, taken[id(value)])
+                del parameters[key]
         if not parameters:
             continue
-        taken.update(id(value) for value in parameters.values())
+        taken |= {id(value): prefix + key for key, value in parameters.items()}
         buffers = {
             key: value
             for key, value in module.named_buffers(recurse=False)
@@ -73,11 +87,40 @@ def layer_map(model: SequenceModel) -> LayerMap:
         name = name or OWN_PARAMETERS
         layers[name] = Layer(
             name,
-            model.layer_scopes.get(name, "middle"),
+            model.layer_scopes.get(name) or _scope(module, parameters, table_VD),
             {prefix + key: tuple(value.shape) for key, value in tensors},
             frozenset(prefix + key for key in buffers),
         )
+    _require_known(model, layers)
     return layers
+
+
+def _scope(module: nn.Module, parameters: Mapping[str, Tensor], table_VD: Tensor) -> Scope:
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    return "final" if any(value is table_VD for value in parameters.values()) else "middle"
+
+
+def _require_stated(model: SequenceModel, tensor: str, layer: str, first: str) -> None:
+    if layer not in model.shared_layers:
+        raise PeercollabError(
+            f"{tensor} is {first}, too: if it is meant to be, name {layer!r} in shared_layers of "
+            "the model, and it is mixed once; otherwise give each layer a tensor of its own"
+        )
+
+
+def _require_known(model: SequenceModel, layers: LayerMap) -> None:
+    for name, scope in model.layer_scopes.items():
+        if name not in layers:
+            raise PeercollabError(
+                f"layer_scopes of the model names {name}, which is no layer: it has "
+                f"{', '.join(layers)}"
+            )
+        if scope not in get_args(Scope):
+            raise PeercollabError(
+                f"layer_scopes of the model puts {name} into {scope!r}: take one of "
+                f"{', '.join(get_args(Scope))}"
+            )
 
 
 def choose_layers(layers: LayerMap, choice: LayerChoice) -> LayerMap:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from peercollab.command_line import did_you_mean, unless_given
+from peercollab.command_line import did_you_mean, flag, unless_given
 from peercollab.errors import PeercollabError
+from peercollab.own_code import is_own
 from peercollab.transplant.criteria import CriterionName
 from peercollab.transplant.donors import Donors
 from peercollab.transplant.exchange import Every, Timetable
@@ -152,7 +153,7 @@ class TransplantOptions:
             for name in self.COMMON:
                 if getattr(self, name) is not None:
                     raise PeercollabError(
-                        f"{_flag(name)} has no effect with --rule {self.rule}: leave it out"
+                        f"{flag(name)} has no effect with --rule {self.rule}: leave it out"
                     )
         if self.align and not rule.aligns:
             raise PeercollabError(
@@ -187,14 +188,14 @@ class TransplantOptions:
         for name in sorted(given.keys() - options_of(kind).keys()):
             owners = [other for other, of in RULES.items() if name in options_of(of)]
             raise PeercollabError(
-                f"{_flag(name)} has no effect with --rule {self.rule}: leave it out, "
+                f"{flag(name)} has no effect with --rule {self.rule}: leave it out, "
                 f"or take --rule {' or '.join(owners)}"
             )
         rule = OwnRule.from_file(self.rule, **given) if kind is OwnRule else kind(**given)
         for name, remedy in rule.idle().items():
             if name in given:
                 raise PeercollabError(
-                    f"{_flag(name)} has no effect with the other options: leave it out, or take "
+                    f"{flag(name)} has no effect with the other options: leave it out, or take "
                     f"{remedy}"
                 )
         return rule
@@ -207,7 +208,7 @@ class TransplantOptions:
         for name in ("exchange_from", "exchange_until"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise PeercollabError(f"{_flag(name)} is {value}: give a share from 0 to 1")
+                raise PeercollabError(f"{flag(name)} is {value}: give a share from 0 to 1")
         first, last = self.exchange_from or 0.0, self.exchange_until
         if last is not None and first > last:
             raise PeercollabError(
@@ -220,7 +221,7 @@ def described(rule: type[Rule]) -> str:
     """A rule's name, what it does, its options with their defaults, and its source, in lines."""
     what, _, _ = inspect.cleandoc(rule.__doc__ or "").partition("\n\nAttributes\n")
     what = " ".join(what.replace("`", "").split())
-    options = [f"{_flag(name)} {default}" for name, default in options_of(rule).items()]
+    options = [f"{flag(name)} {default}" for name, default in options_of(rule).items()]
     lines = [rule.name, f"  {what}"]
     if options:
         lines.append(f"  options: {', '.join(options)}")
@@ -242,15 +243,6 @@ def _habits(rule: type[Rule]) -> str:
         f"exchanges every {every.replace('1 steps', 'step')}; --init {start}; "
         f"--select {rule.select}; ranks the state {rule.ranked} the exchange"
     )
-
-
-def is_own(rule: str) -> bool:
-    """Whether a rule's name is that of a function in a file."""
-    return ".py:" in rule
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 _FIELDS_OF_RULES = {field.name for rule in RULES.values() for field in fields(rule)}

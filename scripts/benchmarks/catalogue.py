@@ -4,8 +4,9 @@ import time
 
 import torch
 
+from peercollab.models.model import LossName
 from peercollab.models.sasrec import SASRecOptions
-from peercollab.training.options import LossName, TrainingOptions
+from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
 from scripts.benchmarks.measure import (
     MEGA,

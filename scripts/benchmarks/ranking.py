@@ -45,7 +45,7 @@ class GivenStates:
         self._bias_V = bias_V
         self._offsets = offsets
 
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
+    def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
         users = np.searchsorted(self._offsets, spans.starts, side="right") - 1
         return self._states_UD[torch.from_numpy(users).to(self._states_UD.device)]
 

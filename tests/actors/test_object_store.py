@@ -33,13 +33,15 @@ def test_bytes_of_a_model_are_known_before_it_is_made() -> None:
     assert model_bytes(90, options) == sum(value.nbytes for value in model.state_dict().values())
 
 
-def test_what_a_peer_gives(make_shared: Callable[..., SharedSetup]) -> None:
+def test_what_a_peer_gives(make_shared: Callable[..., SharedSetup], histories: Histories) -> None:
     shared = make_shared(TransplantOptions())
-    model = model_bytes(90, shared.model)
-    assert parcel_bytes(shared, 90) == model
-    assert parcel_bytes(make_shared(TransplantOptions(moments="transplant")), 90) == 3 * model
-    assert parcel_bytes(make_shared(TransplantOptions(rule="none")), 90) == 0
-    assert parcel_bytes(make_shared(TransplantOptions(rule="noise")), 90) == 0
+    model = model_bytes(histories.n_items, shared.model)
+    assert parcel_bytes(shared, histories) == model
+    assert (
+        parcel_bytes(make_shared(TransplantOptions(moments="transplant")), histories) == 3 * model
+    )
+    assert parcel_bytes(make_shared(TransplantOptions(rule="none")), histories) == 0
+    assert parcel_bytes(make_shared(TransplantOptions(rule="noise")), histories) == 0
 
 
 def test_the_tightest_node_decides() -> None:

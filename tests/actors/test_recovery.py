@@ -16,7 +16,7 @@ import pytest
 from peercollab.actors.options import ExecutionOptions
 from peercollab.data.demo import demo_interactions, write_csv
 from peercollab.errors import PeercollabError
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.options import ModelOptions
 from peercollab.options import TrainOptions
 from peercollab.run import train
 from peercollab.training.options import TrainingOptions
@@ -29,7 +29,7 @@ def options(out: Path, data: Path, epochs: int = 3, **execution: Any) -> TrainOp
     return TrainOptions(
         out=out,
         data=str(data),
-        model=SASRecOptions(hidden_size=8, blocks=1, max_length=20),
+        model=ModelOptions(hidden_size=8, blocks=1, max_length=20),
         training=TrainingOptions(epochs=epochs, batch_size=16),
         execution=ExecutionOptions(threads_per_peer=1, **execution),
     )
@@ -145,7 +145,7 @@ def test_a_peer_that_stays_away_stops_the_run_which_can_be_resumed(
         TrainOptions(
             resume=tmp_path / "cut",
             data=str(log),
-            model=SASRecOptions(hidden_size=8, blocks=1, max_length=20),
+            model=ModelOptions(hidden_size=8, blocks=1, max_length=20),
             training=TrainingOptions(epochs=6, batch_size=16),
             execution=ExecutionOptions(threads_per_peer=1),
         )

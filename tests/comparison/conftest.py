@@ -9,7 +9,7 @@ import pytest
 
 from peercollab.comparison.options import CompareOptions, RunsOptions
 from peercollab.data.prepare import PrepareOptions
-from peercollab.models.sasrec import SASRecOptions
+from peercollab.models.options import ModelOptions
 from peercollab.options import TrainOptions
 from peercollab.training.options import TrainingOptions
 from tests.test_resume import log as log
@@ -24,7 +24,7 @@ def options(log: Path, tmp_path_factory: pytest.TempPathFactory) -> CompareOptio
         arms=("solo", "layer-wise"),
         seeds=2,
         prepare=PrepareOptions(min_interactions=1),
-        model=SASRecOptions(hidden_size=8, blocks=1, max_length=10),
+        model=ModelOptions(hidden_size=8, blocks=1, max_length=10),
         training=TrainingOptions(epochs=2, batch_size=16, seed=5),
         execution=RunsOptions(executor="local"),
     )

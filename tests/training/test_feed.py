@@ -10,7 +10,9 @@ import torch
 from peercollab.data.sequences import Histories
 from peercollab.data.split import training_spans, windows
 from peercollab.errors import PeercollabError
+from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.diversity import Augmentation
+from peercollab.training.examples import make_examples
 from peercollab.training.feed import Feed, Step
 from peercollab.training.objective import Objective
 from peercollab.training.options import TrainingOptions
@@ -30,10 +32,8 @@ def histories(n_users: int = 60) -> Histories:
 def feed(kind: Any = "none", loss: Any = "sampled", users: int = 60) -> Feed:
     data = histories(users)
     return Feed(
-        data,
-        LENGTH,
+        make_examples(data, SASRecOptions(max_length=LENGTH), augmentation=Augmentation(kind, 0.4)),
         BATCH,
-        Augmentation(kind, 0.4),
         Objective(TrainingOptions(loss=loss), data, CPU),
         lambda purpose, epoch: stream_seed(5, 1, purpose, epoch),
         CPU,
@@ -123,8 +123,6 @@ def test_a_step_out_of_order_is_a_mistake() -> None:
 
 
 def test_histories_too_short_are_refused() -> None:
-    data = Histories(np.arange(4, dtype=np.int32), np.array([0, 2, 4]), 4)
-    short = Histories(data.items[:2], np.array([0, 1, 2]), 4)
-    objective = Objective(TrainingOptions(), data, CPU)
+    short = Histories(np.arange(2, dtype=np.int32), np.array([0, 1, 2]), 4)
     with pytest.raises(PeercollabError, match="no user has two items"):
-        Feed(short, LENGTH, BATCH, Augmentation(), objective, lambda purpose, epoch: 1, CPU)
+        make_examples(short, SASRecOptions())

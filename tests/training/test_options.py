@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from peercollab.errors import PeercollabError
+from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.options import TrainingOptions
 
 
@@ -59,7 +60,7 @@ def test_the_least_values_are_taken() -> None:
 )
 def test_what_a_loss_does_not_have_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(PeercollabError, match=message):
-        TrainingOptions(**given)
+        TrainingOptions(**given).of_model(SASRecOptions())
 
 
 def test_two_averages_at_once_are_refused() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from peercollab.data.sequences import Histories, Int32Array
+from peercollab.data.sequences import Histories, Int32Array, Int64Array
 from peercollab.data.split import Queries, Spans, queries
 from peercollab.errors import DivergedError
 from peercollab.models.sasrec import SASRec, SASRecOptions
@@ -28,7 +28,7 @@ class FixedScorer:
         self._bias_V = None if bias_V is None else torch.from_numpy(bias_V)
         self.largest_chunk = 0
 
-    def last_hidden(self, items: Int32Array, spans: Spans) -> Tensor:
+    def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
         self.largest_chunk = max(self.largest_chunk, len(spans))
         return self._scores_VV[torch.from_numpy(items[spans.stops - 1].astype(np.int64))]
 
@@ -127,7 +127,7 @@ def test_a_model_is_asked_for_the_state_after_the_latest_items(histories: Histor
         whole = histories.items[asked.spans.starts[row] : asked.spans.stops[row]]
         alone = Spans(np.array([0]), np.array([min(len(whole), 6)]))
         with torch.no_grad():
-            hidden_D = ModelScorer(model, CPU).last_hidden(whole[-6:], alone)[0]
+            hidden_D = ModelScorer(model, CPU).last_hidden(whole[-6:], alone, None)[0]
             scores = (table_VD @ hidden_D + bias_V).numpy()
         # Of the whole history no item is recommended, though the model sees only its end.
         order = naive_order(scores, set(whole.tolist()))

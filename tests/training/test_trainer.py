@@ -13,9 +13,9 @@ import torch
 from peercollab.data.sequences import Histories
 from peercollab.data.split import training_spans, windows
 from peercollab.errors import PeercollabError
+from peercollab.models.model import LossName
 from peercollab.training.diversity import Augment, Augmentation
 from peercollab.training.metrics import metrics_of
-from peercollab.training.options import LossName
 from peercollab.training.precision import choose
 from peercollab.training.trainer import STEPS_A_LOOK, Epoch, Trainer
 from tests.training.walks import MODEL, OPTIONS, trainer, walks

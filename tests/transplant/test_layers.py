@@ -1,6 +1,6 @@
 """The layer map of real and of awkward models."""
 
-from typing import ClassVar, get_args
+from typing import get_args
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ OPTIONS = SASRecOptions(hidden_size=8, blocks=2, heads=2, max_length=5)
 class TiedNetwork(SequenceModel):
     """An item table that is the output too, and a normalisation that keeps statistics."""
 
-    layer_scopes: ClassVar[dict[str, Scope]] = {"items": "embedding", "output": "final"}
+    shared_layers = ("output",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -86,8 +86,8 @@ def test_a_bad_result_is_refused_with_the_tensors_name(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("def other(own, donor, keep):\n    return own\n", "no function mine; it has other"),
-        ("mine = 3\n", "no function mine; it has none"),
+        ("def other(own, donor, keep):\n    return own\n", "no mine; it has other"),
+        ("mine = 3\n", "no mine; it has nothing to call"),
         ("def mine(own, donor):\n    return own\n", "must take the receiver's tensor"),
         ("def mine(own, donor, keep)\n    return own\n", "rules.py, line 1 cannot be run"),
         ("import nowhere\n", "cannot be run: ModuleNotFoundError"),

@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from peercollab.errors import PeercollabError
+from peercollab.own_code import load, read_source
 from peercollab.transplant.rules.layer_wise import LayerWise
 from peercollab.transplant.rules.rule import Bundle
 
@@ -55,19 +54,14 @@ class OwnRule(LayerWise):
         PeercollabError
             The file cannot be read or run, or has no such function of three arguments.
         """
-        path, _, function = rule.rpartition(":")
-        try:
-            source = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-            raise PeercollabError(f"--rule {rule}: {path} cannot be read: {reason}") from error
+        path, function, source = read_source("--rule", rule)
         own = cls(path=path, function=function, source=source, **options)
         own.require_callable()
         return own
 
     def require_callable(self) -> None:
         """Refuse what is no function of receiver's tensor, donor's tensor and share."""
-        function = _load(self.path, self.function, self.source)
+        function = self._function
         try:
             inspect.signature(function).bind(None, None, None)
         except ValueError:
@@ -89,7 +83,7 @@ class OwnRule(LayerWise):
         # It gets copies: what it writes to its arguments must not reach a donor's snapshot.
         own_T, donor_T = own[0].clone(), donor[0].clone()
         try:
-            new_T = _load(self.path, self.function, self.source)(own_T, donor_T, keep)
+            new_T = self._function(own_T, donor_T, keep)
         except (Exception, SystemExit) as error:
             raise PeercollabError(
                 f"{self._where} failed on {name}: {type(error).__name__}: {error}"
@@ -113,31 +107,9 @@ class OwnRule(LayerWise):
         return (new_T,)
 
     @property
+    def _function(self) -> Mix:
+        return load("--rule", self.path, self.function, self.source)
+
+    @property
     def _where(self) -> str:
         return f"--rule {self.path}:{self.function}"
-
-
-@cache
-def _load(path: str, function: str, source: str) -> Mix:
-    """The function of that name in a source text.
-
-    Raises
-    ------
-    PeercollabError
-        The text cannot be run, or has no such function.
-    """
-    space: dict[str, Any] = {"__name__": Path(path).stem, "__file__": path}
-    try:
-        exec(compile(source, path, "exec"), space)
-    except (Exception, SystemExit) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise PeercollabError(
-            f"--rule {path}:{function}: {path}{line} cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    if not callable(found := space.get(function)):
-        names = [name for name, value in space.items() if inspect.isfunction(value)]
-        raise PeercollabError(
-            f"--rule {path}:{function}: {path} has no function {function}; "
-            f"it has {', '.join(names) or 'none'}"
-        )
-    return found
