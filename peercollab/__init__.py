@@ -18,12 +18,43 @@ T     any shape: a parameter tensor
 
 So ``hidden_BLD`` is float32 ``[rows, positions, hidden size]``, and a name without a suffix
 is not a tensor. Imports run one way:
-``cli -> comparison -> run -> actors, results, serving, significance -> training, transplant ->
-models, data``;
+``cli, fitting -> comparison -> run -> actors, results, serving, significance ->
+training, transplant -> models, data``;
 Ray is imported in ``actors`` alone.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from peercollab.errors import PeercollabError
 from peercollab.version import __version__
 
-__all__ = ["PeercollabError", "__version__"]
+if TYPE_CHECKING:
+    from peercollab.collaboration import Collaboration, collaborate
+    from peercollab.fitting import FitResult, fit
+    from peercollab.serving.recommender import Recommender
+
+__all__ = [
+    "Collaboration",
+    "FitResult",
+    "PeercollabError",
+    "Recommender",
+    "__version__",
+    "collaborate",
+    "fit",
+]
+
+# Imported when they are first asked for: torch takes seconds.
+_HOMES = {
+    "Collaboration": "peercollab.collaboration",
+    "FitResult": "peercollab.fitting",
+    "Recommender": "peercollab.serving.recommender",
+    "collaborate": "peercollab.collaboration",
+    "fit": "peercollab.fitting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

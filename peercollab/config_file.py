@@ -33,18 +33,25 @@ def words_of(path: Path) -> list[str]:
         raise PeercollabError(f"--config {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PeercollabError(f"--config {path} is no TOML: {error}") from error
-    known = [name.replace("_", "-") for name in _names(TrainOptions) if name not in NOT_IN_A_FILE]
+    known = [name for name in option_names() if name not in NOT_IN_A_FILE]
     words: list[str] = []
     for name, value in content.items():
         if name not in known:
             raise PeercollabError(
                 f"--config {path}: {name} is no option of training{did_you_mean(name, known)}"
             )
-        words += _words(path, name, value)
+        words += words_for(name, value, f"--config {path}")
     return words
 
 
-def _words(path: Path, name: str, value: Any) -> list[str]:
+def words_for(name: str, value: Any, where: str) -> list[str]:
+    """An option as words of the command line.
+
+    Raises
+    ------
+    PeercollabError
+        The value is neither text, a number, true or false, nor a row of these; `where` is said.
+    """
     match value:
         case bool():
             return [f"--{name}" if value else f"--no-{name}"]
@@ -52,7 +59,12 @@ def _words(path: Path, name: str, value: Any) -> list[str]:
             return [f"--{name}", str(value)]
         case [*parts] if all(isinstance(part, str | int | float) for part in parts):
             return [f"--{name}", *map(str, parts)]
-    raise PeercollabError(f"--config {path}: {name} is {value!r}: give text, a number or true")
+    raise PeercollabError(f"{where}: {name} is {value!r}: give text, a number or true")
+
+
+def option_names() -> list[str]:
+    """All options of training, as on the command line but for the dashes in front."""
+    return [name.replace("_", "-") for name in _names(TrainOptions)]
 
 
 def _names(kind: type[Any]) -> list[str]:

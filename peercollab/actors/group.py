@@ -6,9 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from peercollab.actors.messages import Graft, PeerReport, Soup
+from peercollab.actors.messages import PeerReport, Soup
 from peercollab.actors.peer import Peer
 from peercollab.results.checkpoint import Digests
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select

@@ -15,9 +15,6 @@ from peercollab.transplant.options import Transplant
 Phase = Literal["wait", "train", "rank", "exchange"]
 LayerArrays = Mapping[str, np.ndarray]
 
-# What travels from a donor: of each tensor the weights, and the moments where they travel too.
-Parcel = Mapping[str, tuple[np.ndarray, ...]]
-
 
 @dataclass(frozen=True)
 class PeerSetup:
@@ -92,26 +89,6 @@ class PeerReport:
     def of_absent(cls, peer: int, trouble: str) -> "PeerReport":
         """What there is to say of a peer that is away."""
         return cls(peer, None, None, 0, None, {}, trouble)
-
-
-@dataclass(frozen=True)
-class Graft:
-    """What one exchange was for a receiver.
-
-    Attributes
-    ----------
-    bytes
-        Bytes of weights that travelled to it.
-    measured
-        Of a rule whose shares are measured, the donors' share in each layer.
-    similarity
-        In the first exchange of a round, of each donor that gave whole layers the cosine between
-        its weight and the receiver's own in each of these, before they were mixed.
-    """
-
-    bytes: int
-    measured: Mapping[str, float]
-    similarity: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,17 @@ A plain class: it knows nothing of Ray, of other peers, or of who calls it.
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from peercollab.actors.messages import (
     Best,
-    Graft,
     LayerArrays,
-    Parcel,
     PeerProgress,
     PeerReport,
     PeerSetup,
@@ -36,17 +31,10 @@ from peercollab.results.checkpoint import Digests, peer_tree, read_tree, save_tr
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.training.soup import Weights, greedy_soup, uniform_soup
 from peercollab.training.trainer import Epoch, Trainer, TrainerState
-from peercollab.transplant.alignment import align
-from peercollab.transplant.layers import LayerMap, choose_layers, layer_map, layer_tensors
+from peercollab.transplant.grafting import Graft, Grafting, Parcel, shared_tensor
+from peercollab.transplant.layers import LayerMap, layer_tensors
 from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
-from peercollab.transplant.rules.rule import (
-    Bundle,
-    Bundles,
-    Intake,
-    Memory,
-    Select,
-    travelling,
-)
+from peercollab.transplant.rules.rule import Select
 
 
 class Peer:
@@ -88,13 +76,8 @@ class Peer:
             augmentation=own.augmentation,
             measure_importance=criterion is not None and criterion.of == "gradient",
         )
-        self._layers = layer_map(self.trainer.model)
-        taking_part = choose_layers(self._layers, shared.transplant.layers)
-        self._tensors = {name: travelling(layer, self.rule) for name, layer in taking_part.items()}
-        self._buffers = frozenset[str]().union(*(layer.buffers for layer in taking_part.values()))
-        self._memory = self.rule.begin(self._bundles(self._tensors))
+        self.grafting = Grafting(self.trainer.model, shared.transplant, self.trainer, device)
         self._round = 0
-        self._compared = 0
         self._trouble: str | None = None
         self._last_finite = self.trainer.state()
         self._is_ruined = False
@@ -107,7 +90,7 @@ class Peer:
 
     def layers(self) -> LayerMap:
         """The layers of its model."""
-        return self._layers
+        return self.grafting.layers
 
     def steps(self) -> int:
         """Steps of an epoch."""
@@ -184,68 +167,20 @@ class Peer:
 
     def statistics(self, layers: Sequence[str]) -> LayerStatistics:
         """The rule's criterion of each layer; empty if the rule measures none."""
-        if (criterion := self.rule.measure) is None:
-            return {}
-        gradient = criterion.of == "gradient"
-        measured = self.trainer.importance.means() if gradient else self._weights()
-        return {name: criterion.measure(measured[self._layers[name].weight]) for name in layers}
+        return self.grafting.statistics(layers)
 
     def export(self, request: Request) -> Parcel:
         """What is asked of it, on a CPU: views of the present weights, or copies."""
-        given = self.rule.give(self._bundles(request.layers), request)
-        return {
-            name: tuple(part_T.cpu().numpy() for part_T in bundle) for name, bundle in given.items()
-        }
+        return self.grafting.export(request)
+
+    def graft(self, plan: TransplantPlan, *parcels: Parcel) -> Graft:
+        """Mix what donors exported into the present weights, as in `Grafting.graft`."""
+        return self.grafting.graft(plan, *parcels)
 
     def weights(self) -> LayerArrays:
         """All tensors of the model, as views of the present weights on a CPU."""
-        return {name: tensor.cpu().numpy() for name, tensor in self._weights().items()}
-
-    @torch.no_grad()
-    def graft(self, plan: TransplantPlan, *parcels: Parcel) -> Graft:
-        """Mix what donors exported into the present weights.
-
-        Parameters
-        ----------
-        plan
-            The part of the plan that concerns this peer.
-        parcels
-            What the donor of each of its transfers gave; only read, as it may lie in memory that
-            other receivers share.
-        """
-        own = self._bundles(self._tensors)
-        before = {}
-        if self.transplant.moments == "reset":
-            before = {name: bundle[0].clone() for name, bundle in own.items()}
-        given = {
-            transfer.donor: self._unpacked(parcel, own)
-            for transfer, parcel in zip(plan.transfers, parcels, strict=True)
-        }
-        similarity = self._similarity(own, given) if plan.exchange.round != self._compared else {}
-        self._compared = plan.exchange.round
-        shares = {
-            transfer.donor: {
-                name: share
-                for layer, share in transfer.shares.items()
-                for name in self._tensors[layer]
-            }
-            for transfer in plan.transfers
-        }
-        intake = Intake(plan.receivers[0], plan, own, given, shares, self._buffers)
-        measured = self.rule.take(intake, self._memory)
-        self._reset_moments(before, own)
-        moved = sum(
-            part.nbytes for parcel in parcels for parts in parcel.values() for part in parts
-        )
-        return Graft(
-            moved,
-            {
-                layer: measured[self._layers[layer].weight]
-                for layer in self._tensors
-                if self._layers[layer].weight in measured
-            },
-            similarity,
-        )
+        tensors = layer_tensors(self.trainer.model)
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
     def settle(self) -> None:
         """Note the state at the end of a round, if it is finite, as the one to go back to."""
@@ -268,12 +203,11 @@ class Peer:
     def restore(self, folder: Path) -> int:
         """Go back to what `checkpoint` wrote, whatever happened since; its round."""
         self._is_halted = False
-        self._compared = 0
         state = read_tree(folder, peer_tree(self.number))
         self._last_finite = TrainerState(**state["trainer"])
         self.trainer.restore(self._last_finite)
         self._is_ruined = state["is_ruined"]
-        self._remember(state["memory"])
+        self.grafting.remember(state["memory"])
         kept = state["kept"]
         self._kept = kept and (Best(**kept["best"]), kept["weights"])
         self._round = state["round"]
@@ -288,7 +222,7 @@ class Peer:
         self._last_finite = replace(self._last_finite, model=state["trainer"]["model"])
         self.trainer.restore(self._last_finite)
         self._is_ruined = state["is_ruined"]
-        self._remember(state["memory"])
+        self.grafting.remember(state["memory"])
 
     def ingredient(self) -> tuple[Best, LayerArrays] | None:
         """Its best ranked state, for a soup; None if it was never ranked."""
@@ -300,7 +234,7 @@ class Peer:
     def soup(self, select: Select, *parts: tuple[Best, LayerArrays] | None) -> Soup:
         """Average peers' best states, rank the average, and save it as the kept model."""
         found = sorted((p for p in parts if p is not None), key=lambda part: -part[0].value)
-        ingredients = [{n: _shared_tensor(a) for n, a in arrays.items()} for _, arrays in found]
+        ingredients = [{n: shared_tensor(a) for n, a in arrays.items()} for _, arrays in found]
         chosen = list(range(len(ingredients)))
         if select == "greedy-soup":
             chosen = greedy_soup(
@@ -349,55 +283,6 @@ class Peer:
     def _validate(self, weights: Weights) -> dict[str, float]:
         return metrics_of(self.trainer.rank_weights(weights, "validation", self._tell_rows))
 
-    def _weights(self) -> dict[str, Tensor]:
-        return layer_tensors(self.trainer.model)
-
-    def _bundles(self, layers: Iterable[str]) -> dict[str, Bundle]:
-        """The travelling tensors of some layers, with their moments where these travel too."""
-        weights = self._weights()
-        moments = self.trainer.moments() if self.transplant.moments == "transplant" else {}
-        return {
-            name: (weights[name], *moments.get(name, ()))
-            for layer in layers
-            for name in self._tensors[layer]
-        }
-
-    def _unpacked(self, parcel: Parcel, own: Bundles) -> Bundles:
-        """What a donor gave as tensors on the own device, its units in the own order if wanted."""
-        given = {
-            name: tuple(_shared_tensor(part).to(own[name][0].device) for part in parts)
-            for name, parts in parcel.items()
-        }
-        if not self.transplant.align:
-            return given
-        return align(own, given, self.trainer.model.symmetries())
-
-    def _similarity(
-        self, own: Bundles, given: Mapping[int, Bundles]
-    ) -> dict[int, dict[str, float]]:
-        """Of each donor the cosine to the own weight, for all layers that it gave whole."""
-        return {
-            donor: {
-                layer: _cosine(own[weight][0], bundles[weight][0])
-                for layer in self._tensors
-                if (weight := self._layers[layer].weight) in bundles
-                and bundles[weight][0].shape == own[weight][0].shape
-            }
-            for donor, bundles in given.items()
-        }
-
-    def _reset_moments(self, before: Mapping[str, Tensor], own: Bundles) -> None:
-        """Forget the moments of all entries that an exchange has changed."""
-        for name, old_T in before.items():
-            self.trainer.forget_moments(name, own[name][0] != old_T)
-
-    def _remember(self, memory: Memory) -> None:
-        device = self.trainer.device
-        self._memory = {
-            what: {name: tensor.to(device) for name, tensor in of.items()}
-            for what, of in memory.items()
-        }
-
     def _state(self) -> dict[str, Any]:
         last = self._last_finite
         kept = self._kept and {"best": asdict(self._kept[0]), "weights": self._kept[1]}
@@ -409,7 +294,7 @@ class Peer:
                 "average": last.average,
             },
             "is_ruined": self._is_ruined,
-            "memory": self._memory,
+            "memory": self.grafting.memory,
             "kept": kept,
         }
 
@@ -438,14 +323,3 @@ class Peer:
         self._progress = progress
         if self._on_progress is not None:
             self._on_progress()
-
-
-def _cosine(one_T: Tensor, other_T: Tensor) -> float:
-    return float(torch.cosine_similarity(one_T.flatten(), other_T.flatten(), dim=0))
-
-
-def _shared_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's own memory, which may be read-only and is not written to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

@@ -20,10 +20,11 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from peercollab.actors.messages import Graft, PeerReport, Soup
+from peercollab.actors.messages import PeerReport, Soup
 from peercollab.actors.object_store import REMEDY
 from peercollab.errors import LostError, PeercollabError
 from peercollab.results.checkpoint import Digests
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 from peercollab.transplant.rules.rule import Select

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from peercollab.actors.messages import Best, Graft, PeerReport
+from peercollab.actors.messages import Best, PeerReport
 from peercollab.training.metrics import SELECTION_METRIC
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.layers import LayerMap
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan
 

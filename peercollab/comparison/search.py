@@ -91,9 +91,11 @@ def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial:
 
 def _open_options(arm: Arm) -> set[str]:
     """Options of the search that mean something to an arm."""
-    transplant = arm.trainings[0].options.transplant.build()
-    rule = transplant.rule
-    known = {"--lr", "--dropout"}
+    options = arm.trainings[0].options
+    rule = options.transplant.build().rule
+    known = {"--lr"}
+    if options.model.build().dropout_share is not None:
+        known.add("--dropout")
     if rule.exchanges:
         known.add("--exchange-every")
     idle = rule.idle()

@@ -43,6 +43,9 @@ def gains_of(ranks_U: Int32Array, cutoffs: Iterable[int] = CUTOFFS) -> dict[str,
     }
 
 
+METRICS = tuple(gains_of(np.empty(0, dtype=np.int32)))
+
+
 def metrics_of(ranks_U: Int32Array, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, float]:
     """The means of `gains_of` over users."""
     return {name: float(np.mean(gain_U)) for name, gain_U in gains_of(ranks_U, cutoffs).items()}

@@ -201,6 +201,10 @@ class Trainer:
         if (parameter := dict(self.model.named_parameters()).get(name)) is not None:
             self.optimizer.forget(parameter, changed_T)
 
+    def importances(self) -> Mapping[str, Tensor]:
+        """Of each parameter the mean ``|weight * gradient|`` of the epoch so far."""
+        return self.importance.means()
+
     def state(self) -> TrainerState:
         """A copy of all that an epoch changes, in the CPU's memory."""
         return TrainerState(

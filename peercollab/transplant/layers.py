@@ -45,12 +45,13 @@ LayerMap = Mapping[str, Layer]
 OWN_PARAMETERS = "(model)"
 
 
-def layer_map(model: SequenceModel) -> LayerMap:
+def layer_map(model: nn.Module) -> LayerMap:
     """Every layer of a model by name, in the model's order.
 
     By themselves embeddings are in the scope ``embedding``, the module that holds the item table
-    in ``final``, and all others in ``middle``; a model may say otherwise. A tensor that two modules
-    share on purpose belongs to the first of them, so it is mixed once.
+    in ``final``, and all others in ``middle``; of a network that is no recommender the last layer
+    is in ``final``. A model may say otherwise. A tensor that two modules share on purpose belongs
+    to the first of them, so it is mixed once.
 
     Raises
     ------
@@ -60,7 +61,8 @@ def layer_map(model: SequenceModel) -> LayerMap:
     """
     taken: dict[int, str] = {}
     state = model.state_dict()
-    table_VD, _ = model.item_table()
+    stated: Mapping[str, Scope] = getattr(model, "layer_scopes", {})
+    output = _output(model)
     layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
@@ -87,30 +89,37 @@ def layer_map(model: SequenceModel) -> LayerMap:
         name = name or OWN_PARAMETERS
         layers[name] = Layer(
             name,
-            model.layer_scopes.get(name) or _scope(module, parameters, table_VD),
+            stated.get(name) or _scope(module, parameters, output),
             {prefix + key: tuple(value.shape) for key, value in tensors},
             frozenset(prefix + key for key in buffers),
         )
-    _require_known(model, layers)
+    _require_known(stated, layers)
     return layers
 
 
-def _scope(module: nn.Module, parameters: Mapping[str, Tensor], table_VD: Tensor) -> Scope:
+def _output(model: nn.Module) -> Tensor | None:
+    """A tensor of the layer that gives the model's output; None if it has no parameters."""
+    if isinstance(model, SequenceModel):
+        return model.item_table()[0]
+    return next(reversed(list(model.parameters())), None)
+
+
+def _scope(module: nn.Module, parameters: Mapping[str, Tensor], output: Tensor | None) -> Scope:
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         return "embedding"
-    return "final" if any(value is table_VD for value in parameters.values()) else "middle"
+    return "final" if any(value is output for value in parameters.values()) else "middle"
 
 
-def _require_stated(model: SequenceModel, tensor: str, layer: str, first: str) -> None:
-    if layer not in model.shared_layers:
+def _require_stated(model: nn.Module, tensor: str, layer: str, first: str) -> None:
+    if layer not in getattr(model, "shared_layers", ()):
         raise PeercollabError(
             f"{tensor} is {first}, too: if it is meant to be, name {layer!r} in shared_layers of "
             "the model, and it is mixed once; otherwise give each layer a tensor of its own"
         )
 
 
-def _require_known(model: SequenceModel, layers: LayerMap) -> None:
-    for name, scope in model.layer_scopes.items():
+def _require_known(stated: Mapping[str, Scope], layers: LayerMap) -> None:
+    for name, scope in stated.items():
         if name not in layers:
             raise PeercollabError(
                 f"layer_scopes of the model names {name}, which is no layer: it has "
@@ -140,6 +149,6 @@ def choose_layers(layers: LayerMap, choice: LayerChoice) -> LayerMap:
     return chosen
 
 
-def layer_tensors(model: SequenceModel) -> dict[str, Tensor]:
+def layer_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a model by name, detached: writing to one changes the model."""
     return {name: value.detach() for name, value in model.state_dict(keep_vars=True).items()}

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from peercollab.actors.coordinator import AWAY, Coordinator
-from peercollab.actors.messages import Best, Graft, PeerReport, Soup
+from peercollab.actors.messages import Best, PeerReport, Soup
 from peercollab.errors import DivergedError, PeercollabError
 from peercollab.results.checkpoint import Digests
 from peercollab.training.options import TrainingOptions
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.layers import Layer, LayerMap
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from peercollab.actors.coordinator import Coordinator
-from peercollab.actors.messages import Best, Graft, PeerReport, Soup
+from peercollab.actors.messages import Best, PeerReport, Soup
 from peercollab.models.build import build_model
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.results.checkpoint import Digests
 from peercollab.run import train
 from peercollab.training.options import TrainingOptions
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.layers import LayerMap, layer_map
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.plan import LayerStatistics, TransplantPlan

@@ -14,7 +14,7 @@ from torch import Tensor
 from peercollab.actors.coordinator import Coordinator
 from peercollab.actors.executor import LocalExecutor
 from peercollab.actors.group import LocalPeers
-from peercollab.actors.messages import Graft, PeerProgress, PeerSetup, SharedSetup
+from peercollab.actors.messages import PeerProgress, PeerSetup, SharedSetup
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.peer import Peer
 from peercollab.data.sequences import Histories
@@ -23,6 +23,7 @@ from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRec, SASRecOptions
 from peercollab.transplant.alignment import permute
 from peercollab.transplant.exchange import Exchange
+from peercollab.transplant.grafting import Graft
 from peercollab.transplant.options import RULES, TransplantOptions
 from peercollab.transplant.plan import TransplantPlan
 from peercollab.transplant.rules.average import Average
@@ -320,11 +321,12 @@ def test_a_peer_lost_in_a_round_without_validation_gives_nothing_and_goes_back(
     assert all(report.validation is not None for report in record.peers)
 
 
-def build_tied(n_items: int, options: SASRecOptions, seed: int) -> SequenceModel:
+def build_tied(n_items: int, options: SASRecOptions, seed: int, n_users: int) -> SequenceModel:
     model = build_model(n_items, options, seed)
     assert isinstance(model, SASRec)
     assert model.output is not None
     model.output.weight = model.item_embedding.weight
+    model.shared_layers = ("output",)
     return model
 
 

@@ -16,9 +16,18 @@ from peercollab.models.build import build_model
 from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.loss import full_cross_entropy
+from tests.models.common import (
+    ITEMS,
+    LENGTH,
+    State,
+    any_weights,
+    layer_norm,
+    linear,
+    rows_of,
+    some_histories,
+    state_of,
+)
 
-ITEMS = 13
-LENGTH = 7
 OPTIONS = SASRecOptions(hidden_size=6, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
 LAYER_NORM_EPS = 1e-5
 
@@ -39,40 +48,6 @@ FORMS: dict[str, dict[str, Any]] = {
     },
 }
 in_every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-State = dict[str, np.ndarray]
-
-
-def any_weights(options: SASRecOptions, seed: int = 0) -> SequenceModel:
-    """A float64 model in which every parameter, norms and biases included, has weight."""
-    model = build_model(ITEMS, options, seed).double().eval()
-    generator = torch.Generator().manual_seed(seed + 1)
-    for parameter in model.parameters():
-        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.data.copy_(0.7 * drawn)
-    return model
-
-
-def rows_of(*histories: list[int]) -> Rows:
-    longest = max(len(history) for history in histories)
-    return Rows(
-        torch.tensor([history + [0] * (longest - len(history)) for history in histories]),
-        torch.tensor([len(history) for history in histories]),
-    )
-
-
-def some_histories(*lengths: int, seed: int = 3) -> list[list[int]]:
-    generator = np.random.default_rng(seed)
-    return [generator.integers(1, ITEMS, n).tolist() for n in lengths]
-
-
-def linear(state: State, name: str, x: np.ndarray) -> np.ndarray:
-    return state[f"{name}.weight"] @ x + state[f"{name}.bias"]
-
-
-def layer_norm(state: State, name: str, x: np.ndarray) -> np.ndarray:
-    variance = ((x - x.mean()) ** 2).mean()
-    normed = (x - x.mean()) / math.sqrt(variance + LAYER_NORM_EPS)
-    return normed * state[f"{name}.weight"] + state[f"{name}.bias"]
 
 
 def reference_hidden(state: State, history: list[int], options: SASRecOptions) -> np.ndarray:
@@ -81,6 +56,10 @@ def reference_hidden(state: State, history: list[int], options: SASRecOptions) -
     Kang and McAuley, ICDM 2018, section III, without scaling of the embeddings, and with positions
     aligned to the right; norms before the parts as in Xiong et al., ICML 2020, figure 1 (b).
     """
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        return layer_norm(state, name, x, LAYER_NORM_EPS)
+
     before = options.norm == "before"
     n = len(history)
     size = options.hidden_size // options.heads
@@ -91,7 +70,7 @@ def reference_hidden(state: State, history: list[int], options: SASRecOptions) -
     ]
     for number in range(options.blocks):
         block = f"blocks.{number}"
-        seen = [layer_norm(state, f"{block}.attention_norm", x_i) if before else x_i for x_i in x]
+        seen = [norm(f"{block}.attention_norm", x_i) if before else x_i for x_i in x]
         query = [linear(state, f"{block}.query", x_i) for x_i in seen]
         key = [linear(state, f"{block}.key", x_i) for x_i in seen]
         value = [linear(state, f"{block}.value", x_i) for x_i in seen]
@@ -108,14 +87,14 @@ def reference_hidden(state: State, history: list[int], options: SASRecOptions) -
                 attended = linear(state, f"{block}.projection", attended)
             y = x[i] + attended
             if not before:
-                y = layer_norm(state, f"{block}.attention_norm", y)
-            inner = layer_norm(state, f"{block}.feed_forward_norm", y) if before else y
+                y = norm(f"{block}.attention_norm", y)
+            inner = norm(f"{block}.feed_forward_norm", y) if before else y
             inner = activated(linear(state, f"{block}.widen", inner), options.activation)
             y = y + linear(state, f"{block}.narrow", inner)
-            after.append(y if before else layer_norm(state, f"{block}.feed_forward_norm", y))
+            after.append(y if before else norm(f"{block}.feed_forward_norm", y))
         x = after
     if options.final_norm:
-        x = [layer_norm(state, "final_norm", x_i) for x_i in x]
+        x = [norm("final_norm", x_i) for x_i in x]
     return np.stack(x)
 
 
@@ -125,28 +104,16 @@ def activated(x: np.ndarray, activation: str) -> np.ndarray:
     return np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x])
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3])
-@pytest.mark.parametrize("heads", [1, 2, 3])
-def test_hidden_states_equal_the_loop_written_reference(blocks: int, heads: int) -> None:
-    options = replace(OPTIONS, blocks=blocks, heads=heads)
-    model = any_weights(options, seed=10 * blocks + heads)
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    histories = some_histories(1, 4, LENGTH, 2)
-    with torch.no_grad():
-        hidden = model(rows_of(*histories)).numpy()
-    for row, history in enumerate(histories):
-        np.testing.assert_allclose(
-            hidden[row, : len(history)], reference_hidden(state, history, options), rtol=1e-9
-        )
-
-
 @in_every_form
-@pytest.mark.parametrize("heads", [1, 2])
-def test_every_form_equals_the_loop_written_reference(form: dict[str, Any], heads: int) -> None:
-    options = replace(OPTIONS, heads=heads, **form)
-    model = any_weights(options, seed=4)
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    histories = some_histories(1, 4, LENGTH)
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_hidden_states_equal_the_loop_written_reference(
+    blocks: int, heads: int, form: dict[str, Any]
+) -> None:
+    options = replace(OPTIONS, blocks=blocks, heads=heads, **form)
+    model = any_weights(options, seed=10 * blocks + heads)
+    state = state_of(model)
+    histories = some_histories(1, 4, LENGTH, 2)
     with torch.no_grad():
         hidden = model(rows_of(*histories)).numpy()
     for row, history in enumerate(histories):

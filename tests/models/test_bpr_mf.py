@@ -1,0 +1,70 @@
+"""BPR-MF: vectors of users and items, and what it says of users that it does not know."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from peercollab.models.bpr_mf import BPRMFOptions
+from peercollab.models.build import build_model, model_bytes
+from tests.models.common import ITEMS, USERS, any_weights, rows_of, some_histories, state_of
+
+OPTIONS = BPRMFOptions(hidden_size=6)
+
+
+def test_scores_of_a_known_user_are_products_of_two_vectors_whatever_the_history() -> None:
+    model = any_weights(OPTIONS)
+    state = state_of(model)
+    rows = replace(rows_of(*some_histories(1, 4, 2)), users_B=torch.tensor([5, 0, 5]))
+    table_VD, bias_V = model.item_table()
+    assert bias_V is None
+    with torch.no_grad():
+        scores = (model.last_hidden(rows) @ table_VD.T).numpy()
+    for row, user in enumerate((5, 0, 5)):
+        for item in range(ITEMS):
+            expected = sum(
+                a * b
+                for a, b in zip(
+                    state["user_embedding.weight"][user],
+                    state["item_embedding.weight"][item],
+                    strict=True,
+                )
+            )
+            np.testing.assert_allclose(scores[row, item], expected, rtol=1e-9)
+
+
+def test_a_new_users_vector_points_where_bprs_gradient_does() -> None:
+    model = any_weights(OPTIONS)
+    histories = some_histories(1, 4, 7)
+    rows = replace(rows_of(*histories), users_B=torch.tensor([-1, 2, -1]))
+    found = model.last_hidden(rows).detach()
+    assert torch.equal(found[1], model.get_parameter("user_embedding.weight")[2])
+    table_VD, _ = model.item_table()
+    for row in (0, 2):
+        # The loss of the history's items against the mean of the catalogue, at a vector of zeros.
+        user_D = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+        ahead = table_VD.detach()[histories[row]] - table_VD.detach().mean(dim=0)
+        torch.nn.functional.softplus(-(ahead @ user_D)).sum().backward()
+        assert user_D.grad is not None
+        cosine = torch.cosine_similarity(found[row], -user_D.grad, dim=0)
+        assert abs(float(cosine) - 1) < 1e-9
+
+
+def test_without_users_all_are_new() -> None:
+    model = any_weights(OPTIONS)
+    rows = rows_of(*some_histories(3, 2))
+    nobody = replace(rows, users_B=torch.full((2,), -1))
+    assert torch.equal(model.last_hidden(replace(rows, users_B=None)), model.last_hidden(nobody))
+
+
+def test_vectors_begin_small() -> None:
+    state = build_model(300, OPTIONS, seed=1, n_users=200).state_dict()
+    assert state["user_embedding.weight"].shape == (200, 6)
+    for value in state.values():
+        assert abs(value.std().item() / 0.01 - 1) < 0.1
+
+
+def test_bytes_are_known_before_it_is_made() -> None:
+    model = build_model(ITEMS, OPTIONS, seed=0, n_users=USERS)
+    size = sum(value.nbytes for value in model.state_dict().values())
+    assert model_bytes(ITEMS, OPTIONS, USERS) == size

@@ -1,0 +1,168 @@
+"""Networks of any kind as peers, with training of the user's own."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from peercollab import Collaboration, collaborate
+from peercollab.errors import PeercollabError
+
+Train = Callable[[nn.Module, int, int], None]
+
+X_NI = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+Y_N = X_NI @ torch.tensor([1.0, -2.0, 0.5])
+
+
+def make(peer: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
+
+
+def train(network: nn.Module, peer: int, round: int) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05 * peer)
+    for _ in range(3):
+        rows = torch.randperm(len(X_NI))[:20]
+        loss = (network(X_NI[rows]).squeeze(1) - Y_N[rows]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def score(network: nn.Module) -> float:
+    with torch.no_grad():
+        return -float((network(X_NI).squeeze(1) - Y_N).square().mean())
+
+
+def states(found: Collaboration) -> list[dict[str, torch.Tensor]]:
+    return [network.state_dict() for network in found.networks]
+
+
+def same(one: Collaboration, other: Collaboration) -> bool:
+    return all(
+        torch.equal(value, b[name])
+        for a, b in zip(states(one), states(other), strict=True)
+        for name, value in a.items()
+    )
+
+
+def run(train: Train = train, **options: Any) -> Collaboration:
+    return collaborate(make, train, score, **({"rounds": 3} | options))
+
+
+def test_the_same_seed_is_the_same_result_and_torchs_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    first, second, other = run(), run(), run(seed=11)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first, second)
+    assert first.scores == second.scores
+    assert not same(first, other)
+
+
+def test_without_exchange_each_is_what_it_would_be_alone() -> None:
+    together = run(rule="none", peers=3)
+    alone = run(rule="none", peers=1)
+    assert [by_peer[1] for by_peer in together.scores] == [by[1] for by in alone.scores]
+    assert together.shares == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("rule", ["layer-wise", "parameter-wise", "average", "noise", "papa"])
+@pytest.mark.parametrize("peers", [2, 3])
+def test_every_rule_changes_what_becomes_of_them(rule: str, peers: int) -> None:
+    assert not same(run(rule=rule, peers=peers), run(rule="none", peers=peers))
+
+
+@pytest.mark.parametrize("rule", ["wash", "sparta", "diloco"])
+def test_rules_that_want_one_start_give_one(rule: str) -> None:
+    begun: dict[int, list[torch.Tensor]] = {}
+
+    def note(network: nn.Module, peer: int, round: int) -> None:
+        begun.setdefault(round, []).append(network.get_parameter("0.weight").detach().clone())
+        train(network, peer, round)
+
+    run(note, rule=rule, rounds=2)
+    assert torch.equal(*begun[1])
+    assert torch.equal(*begun[2]) == (rule == "diloco")
+
+
+def test_the_mean_of_all_is_what_average_leaves_statistics_included() -> None:
+    before: list[dict[str, torch.Tensor]] = []
+
+    def note(network: nn.Module, peer: int, round: int) -> None:
+        train(network, peer, round)
+        before.append({name: value.clone() for name, value in network.state_dict().items()})
+
+    found = run(note, rule="average", rounds=1)
+    for after in states(found):
+        for name, value in after.items():
+            if value.is_floating_point():
+                torch.testing.assert_close(value, (before[0][name] + before[1][name]) / 2)
+    assert found.shares == [{peer: dict.fromkeys(("0", "1", "3"), 0.5) for peer in (1, 2)}]
+
+
+def test_the_last_layer_is_final() -> None:
+    found = run(rule="average", layers="final", rounds=1)
+    assert found.shares == [{1: {"3": 0.5}, 2: {"3": 0.5}}]
+
+
+def test_a_peer_whose_weights_blow_up_sits_out_and_comes_back() -> None:
+    def blow_up(network: nn.Module, peer: int, round: int) -> None:
+        train(network, peer, round)
+        if (peer, round) == (2, 2):
+            with torch.no_grad():
+                network.get_parameter("0.weight").fill_(math.nan)
+
+    found = run(blow_up, rule="average")
+    assert [by_peer[2] is None for by_peer in found.scores] == [False, True, False]
+    assert [set(shares) for shares in found.shares] == [{1, 2}, set(), {1, 2}]
+    assert all(value.isfinite().all() for state in states(found) for value in state.values())
+
+
+def test_nobody_left_is_an_error() -> None:
+    def blow_up(network: nn.Module, peer: int, round: int) -> None:
+        with torch.no_grad():
+            network.get_parameter("0.weight").fill_(math.inf)
+
+    with pytest.raises(PeercollabError, match="round 1: the weights of all peers became NaN"):
+        run(blow_up)
+
+
+def test_the_best_state_is_kept_and_not_the_last() -> None:
+    def spoil(network: nn.Module, peer: int, round: int) -> None:
+        train(network, peer, round)
+        if round == 3:
+            with torch.no_grad():
+                network.get_parameter("3.bias").add_(100)
+
+    found = run(spoil)
+    assert found.best[1] < 3
+    assert score(found.network) == found.best[2]
+    assert not found.network.training
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rule": "layerwise"}, "--rule is 'layerwise'"),
+        ({"moments": "reset"}, "moments is no option here"),
+        ({"exchange_every": 3}, "exchange_every is no option here"),
+        ({"peers": 0}, "peers is 0"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"criterion": "importance"}, "criterion importance needs the gradients"),
+        ({"layers": "embedding"}, "--layers embedding names no layer"),
+    ],
+)
+def test_what_has_no_effect_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PeercollabError) as caught:
+        run(**options)
+    assert said in str(caught.value)
+
+
+def test_networks_that_differ_are_refused() -> None:
+    def unlike(peer: int) -> nn.Module:
+        return nn.Linear(3, peer)
+
+    with pytest.raises(PeercollabError, match="peer 1 and peer 2 differ in their layers"):
+        collaborate(unlike, train, score)
