@@ -23,7 +23,7 @@ from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import comparison_in_words, is_comparison
 from peercollab.comparison.table import print_comparison
-from peercollab.config_file import words_of
+from peercollab.config_file import PresetName, preset_words, words_of
 from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
@@ -52,6 +52,8 @@ MOST_NAMED = 5
 class TrainCommand(TrainOptions):
     __doc__ = TrainOptions.__doc__
 
+    preset: Annotated[PresetName | None, unless_given("none")] = None
+    """Options of a published form, of which those of --config and the ones told here win."""
     config: Annotated[Path | None, unless_given("none")] = None
     """A file of options, such as those in docs/recipes; what is told here as well counts here."""
 
@@ -154,6 +156,8 @@ def _parse(arguments: Sequence[str]) -> Any:
     if (config := value_of("--config", told)) is not None:
         # Of an option that is there twice the last one counts: the command line's own.
         told = [*words_of(Path(config)), *told]
+    if (preset := value_of("--preset", told)) is not None:
+        told = [*preset_words(preset), *told]
     if (run := value_of("--resume", told)) is None:
         return parse(Command, ["train", *told]).options
     # What is not told anew is as it was.

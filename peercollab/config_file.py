@@ -3,11 +3,14 @@
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from peercollab.command_line import did_you_mean
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
+
+PresetName = Literal["pcrec", "sasrec-plus"]
+PRESETS = Path(__file__).parent / "presets"
 
 # What a run is, and not how it is trained.
 NOT_IN_A_FILE = {"out", "resume", "overwrite"}
@@ -42,6 +45,22 @@ def words_of(path: Path) -> list[str]:
             )
         words += words_for(name, value, f"--config {path}")
     return words
+
+
+def preset_words(name: str) -> list[str]:
+    """The options of a preset, as `words_of` has those of a file.
+
+    Raises
+    ------
+    PeercollabError
+        There is no preset of that name.
+    """
+    names = get_args(PresetName)
+    if name not in names:
+        raise PeercollabError(
+            f"--preset is {name!r}: take one of {', '.join(names)}{did_you_mean(name, names)}"
+        )
+    return words_of(PRESETS / f"{name}.toml")
 
 
 def words_for(name: str, value: Any, where: str) -> list[str]:

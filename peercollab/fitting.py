@@ -13,7 +13,7 @@ import pandas as pd
 from torch import nn
 
 from peercollab.command_line import did_you_mean, parse
-from peercollab.config_file import option_names, words_for
+from peercollab.config_file import PresetName, option_names, preset_words, words_for
 from peercollab.data.demo import DEMO
 from peercollab.errors import PeercollabError
 from peercollab.models.options import GivenModel, ModelOptions
@@ -92,6 +92,7 @@ def fit(
     *,
     model: str | MakeNetwork | nn.Module = "sasrec",
     out: str | os.PathLike[str] | None = None,
+    preset: PresetName | None = None,
     **options: Any,
 ) -> FitResult:
     """Train peers on interactions, and keep the best of them: `peercollab train` from Python.
@@ -107,6 +108,8 @@ def fit(
         docs/bring-your-model.md.
     out
         Folder of the run; without one the run is kept as long as the result is.
+    preset
+        Options of a published form, of which the ones given here win.
     **options
         Those of the command line, with underscores: ``epochs=20``, ``lr_spread=False``,
         ``executor="local"``.
@@ -131,7 +134,8 @@ def fit(
     else:
         of_model = {field.name for field in fields(ModelOptions)} & options.keys()
         given = GivenModel(model, **{name: options.pop(name) for name in of_model})
-    words = [
+    words = [] if preset is None else preset_words(preset)
+    words += [
         word
         for name, value in options.items()
         for word in words_for(name.replace("_", "-"), value, "fit")

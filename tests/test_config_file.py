@@ -1,13 +1,16 @@
 """Options from a file: spelled as on the command line, which wins."""
 
 import json
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from peercollab.cli import _parse, main
-from peercollab.config_file import words_of
+from peercollab.config_file import PRESETS, PresetName, words_of
 from peercollab.errors import PeercollabError
+from peercollab.models.sasrec import SASRecOptions
 from peercollab.options import TrainOptions
 
 RECIPES = sorted((Path(__file__).parents[1] / "docs" / "recipes").glob("*.toml"))
@@ -96,3 +99,36 @@ def test_a_missing_file_and_a_wrong_value_are_told_in_a_line(
 def test_every_recipe_is_one(path: Path) -> None:
     assert parsed("--config", str(path)) != parsed()
     assert f"--config docs/recipes/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("name", get_args(PresetName))
+def test_a_preset_is_a_file_that_comes_along_and_everything_told_wins(
+    name: str, config: Path
+) -> None:
+    file = PRESETS / f"{name}.toml"
+    assert parsed("--preset", name) == parsed("--config", str(file)) != parsed()
+    told = parsed("--preset", name, "--config", str(config), "--blocks", "3")
+    assert (told.model.blocks, told.model.hidden_size) == (3, 8)
+    assert told.training.epochs == parsed("--preset", name).training.epochs
+
+
+def test_every_preset_has_a_file_and_the_package_has_them_all() -> None:
+    assert {path.stem for path in PRESETS.glob("*.toml")} == set(get_args(PresetName))
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert "presets/*.toml" in project["tool"]["setuptools"]["package-data"]["peercollab"]
+
+
+def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--out", str(tmp_path / "run"), "--preset", "pcrek"]) == 2
+    assert "--preset is 'pcrek': take one of pcrec, sasrec-plus; did you mean pcrec?" in (
+        capsys.readouterr().err
+    )
+
+
+def test_pcrec_is_what_was_published() -> None:
+    options = parsed("--preset", "pcrec")
+    network = options.model.build()
+    assert network == SASRecOptions(hidden_size=256, dropout=0.0)
+    training = options.training
+    assert (training.epochs, training.patience, training.lr) == (200, 0, 1e-3)
+    assert (options.transplant.rule, options.execution.peers) == ("layer-wise", 2)
