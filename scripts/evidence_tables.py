@@ -1,4 +1,4 @@
-"""Fill the tables of docs/evidence.md from the records of comparisons beside it.
+"""Fill the tables of docs/evidence.md and docs/models.md from the records beside them.
 
 Between ``<!-- KIND NAME -->`` and ``<!-- end -->`` stands what is made of ``evidence/NAME.json``;
 everything else is prose, and stays.
@@ -14,7 +14,9 @@ from peercollab.comparison.table import HEAD, failures_of, rows_of
 
 Record = Mapping[str, Any]
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "evidence.md"
+DOCS = Path(__file__).parents[1] / "docs"
+DOCUMENTS = (DOCS / "evidence.md", DOCS / "models.md")
+RECORDS = DOCS / "evidence"
 MARKED = re.compile(r"(<!-- (\w+) ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # Rounds at which it is told how alike peers are.
@@ -22,8 +24,10 @@ ROUNDS = (1, 2, 5, 10, 20, 50)
 
 
 def main() -> None:
-    """Write the document anew."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8"), read_record), encoding="utf-8")
+    """Write the documents anew."""
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        document.write_text(filled(text, read_record), encoding="utf-8")
 
 
 def filled(document: str, read: Callable[[str], Record]) -> str:
@@ -34,18 +38,15 @@ def filled(document: str, read: Callable[[str], Record]) -> str:
 
 
 def read_record(name: str) -> Record:
-    """What a comparison came to."""
-    path = DOCUMENT.parent / "evidence" / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    """What a comparison, or a row of models, came to."""
+    return dict(json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def comparison(record: Record) -> str:
     """Data, command, table, failures and conclusion."""
-    data = record["data"]
     return "\n\n".join(
         [
-            f"{data['name']}: {data['users']:,} users, {data['items']:,} items, "
-            f"{data['interactions']:,} interactions.",
+            _told(record["data"]),
             f"```sh\n{record['command']}\n```",
             _table(HEAD, rows_of(record)),
             *failures_of(record),
@@ -77,11 +78,44 @@ def similarity(record: Record) -> str:
     return _table(("arm", "scope", *(f"round {round}" for round in ROUNDS), "last"), rows)
 
 
+def models(record: Record) -> str:
+    """What each model came to, beside popularity."""
+    rows = [
+        (
+            row["model"],
+            ", ".join(f"{name} {value}" for name, value in row["options"].items()),
+            f"{row['parameters']:,}",
+            f"{row['positions'] / 1000:,.1f} k",
+            str(row["kept"]),
+            f"{row['validation']:.4f}",
+            f"{row['test']:.4f}",
+        )
+        for row in record["models"]
+    ]
+    popular = record["popularity"]
+    values = [f"{popular[split]:.4f}" for split in ("validation", "test")]
+    head = ("model", "options", "parameters", "positions/s", "kept", "validation", "test")
+    return "\n\n".join(
+        [
+            f"{_told(record['data'])} {record['epochs']} epochs, seed {record['seed']}.",
+            _table(head, [*rows, ("popularity", "", "", "", "", *values)]),
+        ]
+    )
+
+
 KINDS: Mapping[str, Callable[[Record], str]] = {
     "comparison": comparison,
+    "models": models,
     "shares": shares,
     "similarity": similarity,
 }
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    return (
+        f"{data['name']}: {data['users']:,} users, {data['items']:,} items, "
+        f"{data['interactions']:,} interactions."
+    )
 
 
 def _differ(shares: Iterable[float]) -> bool:

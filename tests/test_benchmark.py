@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.precision import Numbers, choose
 from scripts.benchmarks import convergence, measure, memory, training
 from scripts.benchmarks.__main__ import PARTS, main
@@ -24,6 +25,7 @@ from scripts.benchmarks.setting import REAL_DATA, Setting
 from scripts.benchmarks.sizes import FULL, TINY
 from scripts.benchmarks.synthetic import synthetic_histories
 from scripts.benchmarks.training import Steps
+from tests.reference.plain_model import PlainSASRec
 from tests.reference.plain_training import PlainTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -205,7 +207,7 @@ def test_products_of_matrices_are_those_of_the_head(numbers: Numbers) -> None:
 @pytest.mark.parametrize(
     "action",
     [
-        lambda setting: training._plain(setting, 8)(),
+        lambda setting: training._plain(setting, PlainSASRec(50, 8, max_length=10))(),
         lambda setting: memory._plain(50, 4, 10, 8, CPU, 1),
         lambda setting: convergence._plain(setting, seed=1),
     ],
@@ -228,7 +230,7 @@ def test_the_plain_reference_is_trained_in_the_numbers_of_training(
 
 
 def test_steps_go_on_through_epochs_and_count_positions(setting: Setting) -> None:
-    steps = Steps(setting.histories, 8, 10, CPU)
+    steps = Steps(setting.histories, SASRecOptions(hidden_size=8, max_length=10), CPU)
     n_steps = steps.trainer.steps_per_epoch
     n_targets = int(np.maximum(setting.histories.lengths - 3, 0).sum())
     assert steps.run(10_000).positions == n_targets

@@ -17,6 +17,7 @@ from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
 from peercollab.data.split import HOLD_OUTS, queries, training_spans, windows
+from peercollab.models.sasrec import SASRecOptions
 from scripts.benchmarks.measure import (
     MEGA,
     added_memory,
@@ -101,7 +102,11 @@ def _training(setting: Setting) -> list[Row]:
     for interactions in (*sizes.growth, sizes.large_interactions):
         users = max(2, round(sizes.users * interactions / sizes.interactions))
         histories = synthetic_histories(users, sizes.items, interactions)
-        steps = Steps(histories, sizes.hidden_sizes[0], sizes.max_length, setting.device)
+        steps = Steps(
+            histories,
+            SASRecOptions(hidden_size=sizes.hidden_sizes[0], max_length=sizes.max_length),
+            setting.device,
+        )
         steps.run(2)
         at_size[interactions] = steps
     taken = in_turns(

@@ -11,6 +11,8 @@ import torch
 
 from peercollab.data.sequences import Histories
 from peercollab.data.split import training_spans
+from peercollab.models.model import ModelSettings
+from peercollab.models.nextitnet import NextItNetOptions
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
@@ -21,7 +23,8 @@ from scripts.benchmarks.report import Bar, Row
 from scripts.benchmarks.setting import Setting
 from tests.reference.lists import lists_of
 from tests.reference.plain_model import PlainSASRec
-from tests.reference.plain_training import PlainTrainer
+from tests.reference.plain_nextitnet import PlainNextItNet
+from tests.reference.plain_training import PlainModel, PlainTrainer
 
 PART = "train"
 FASTER_THAN_PLAIN = Bar("at least", 3)
@@ -34,7 +37,33 @@ def measure(setting: Setting) -> list[Row]:
     rows = []
     for hidden_size in setting.sizes.hidden_sizes:
         rows += _one_size(setting, hidden_size)
-    return [*rows, _two_peers(setting)]
+    return [*rows, _convolutions(setting), _two_peers(setting)]
+
+
+def _convolutions(setting: Setting) -> Row:
+    """NextItNet against its plain reference."""
+    histories, sizes, device = setting.histories, setting.sizes, setting.device
+    hidden_size = sizes.hidden_sizes[0]
+    setting.say(f"training of NextItNet, hidden size {hidden_size}: positions/s")
+    settings = NextItNetOptions(hidden_size=hidden_size, max_length=sizes.max_length)
+    ours = Steps(histories, settings, device)
+    plain = PlainNextItNet(
+        histories.n_items, hidden_size, settings.dilations, max_length=sizes.max_length
+    )
+    ours.run(min(2, sizes.steps))
+    taken = in_turns(
+        setting,
+        {"ours": lambda: ours.run(sizes.steps).rate, "plain": _plain(setting, plain)},
+    )
+    return Row(
+        PART,
+        f"training of NextItNet, d {hidden_size}",
+        "positions/s",
+        spread(taken["ours"]),
+        ratios(taken["ours"], taken["plain"]),
+        "its plain reference",
+        FASTER_THAN_PLAIN,
+    )
 
 
 def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
@@ -42,7 +71,7 @@ def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
     against the reference."""
     histories, sizes, device = setting.histories, setting.sizes, setting.device
     setting.say(f"training, hidden size {hidden_size}: positions/s, GFLOP/s, GB/s")
-    ours = Steps(histories, hidden_size, sizes.max_length, device)
+    ours = Steps(histories, _sasrec(hidden_size, sizes.max_length), device)
     limit = HeadProducts(
         hidden_size, histories.n_items, device, setting.numbers, sizes.gemm_seconds
     )
@@ -52,7 +81,8 @@ def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
     }
     is_first = hidden_size == sizes.hidden_sizes[0]
     if is_first:
-        actions |= {"plain": _plain(setting, hidden_size), "copy": copy_rate(device)}
+        plain = PlainSASRec(histories.n_items, hidden_size, max_length=sizes.max_length)
+        actions |= {"plain": _plain(setting, plain), "copy": copy_rate(device)}
     ours.run(min(2, sizes.steps))
     taken = in_turns(setting, actions)
     if setting.profile is not None:
@@ -92,12 +122,15 @@ def _one_size(setting: Setting, hidden_size: int) -> list[Row]:
     return rows
 
 
-def _plain(setting: Setting, hidden_size: int) -> Callable[[], float]:
+def _sasrec(hidden_size: int, max_length: int) -> SASRecOptions:
+    return SASRecOptions(hidden_size=hidden_size, max_length=max_length)
+
+
+def _plain(setting: Setting, model: PlainModel) -> Callable[[], float]:
     """A measurement of the reference on the same data (positions/s), which is warm."""
     histories, sizes, device = setting.histories, setting.sizes, setting.device
     sequences = lists_of(histories.items, training_spans(histories))
-    model = PlainSASRec(histories.n_items, hidden_size, max_length=sizes.max_length).to(device)
-    trainer = PlainTrainer(model, sequences)
+    trainer = PlainTrainer(model.to(device), sequences)
 
     def positions_a_second(steps: int) -> float:
         positions = 0
@@ -136,14 +169,13 @@ class Steps:
     def __init__(
         self,
         histories: Histories,
-        hidden_size: int,
-        max_length: int,
+        model: ModelSettings,
         device: torch.device,
     ) -> None:
         self.device = device
         self.trainer = Trainer(
             histories,
-            SASRecOptions(hidden_size=hidden_size, max_length=max_length),
+            model,
             TrainingOptions(),
             stream=1,
             learning_rate=1e-3,
@@ -246,7 +278,7 @@ def _work(
 ) -> None:
     """What a peer's process does: train as many steps as it is told, and say what was done when."""
     torch.set_num_threads(threads)
-    steps = Steps(histories, hidden_size, max_length, device)
+    steps = Steps(histories, _sasrec(hidden_size, max_length), device)
     steps.run(2)
     pipe.send(None)
     while True:

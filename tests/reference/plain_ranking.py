@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tests.reference.plain_model import PlainSASRec
+from tests.reference.plain_training import PlainModel
 
 MISS = 0
 
 
 @torch.no_grad()
 def plain_ranks(
-    model: PlainSASRec,
+    model: PlainModel,
     histories: Sequence[Sequence[int]],
     targets: Sequence[int],
     *,

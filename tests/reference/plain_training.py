@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.reference.plain_model import PlainSASRec
+from tests.reference.plain_nextitnet import PlainNextItNet
+
+PlainModel = PlainSASRec | PlainNextItNet
 
 
 def fixed_rows(sequences: Sequence[Sequence[int]], length: int, padding: int) -> Tensor:
@@ -32,7 +35,7 @@ def inputs_and_targets(rows_BL1: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     return inputs_BL, targets_BL
 
 
-def plain_loss(model: PlainSASRec, inputs_BL: Tensor, targets_BL: Tensor) -> Tensor:
+def plain_loss(model: PlainModel, inputs_BL: Tensor, targets_BL: Tensor) -> Tensor:
     """Mean cross-entropy over real positions (nats), from the logits of all positions."""
     logits_NV = model.logits(inputs_BL).flatten(0, 1)
     return F.cross_entropy(logits_NV, targets_BL.flatten(), ignore_index=model.padding)
@@ -53,7 +56,7 @@ class PlainTrainer:
 
     def __init__(
         self,
-        model: PlainSASRec,
+        model: PlainModel,
         sequences: Sequence[Sequence[int]],
         *,
         batch_size: int = 128,

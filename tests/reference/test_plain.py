@@ -15,7 +15,8 @@ from peercollab.data.batches import training_batch
 from peercollab.data.sequences import Histories, Int64Array
 from peercollab.data.split import Spans, queries, training_spans, windows
 from peercollab.models.build import build_model
-from peercollab.models.model import SequenceModel
+from peercollab.models.model import ModelSettings, SequenceModel
+from peercollab.models.nextitnet import NextItNetOptions
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training import feed as feed_module
 from peercollab.training import loss as loss_module
@@ -27,8 +28,10 @@ from peercollab.transplant.criteria import CRITERIA
 from tests.reference.lists import lists_of
 from tests.reference.plain_exchange import plain_entropy, plain_exchange
 from tests.reference.plain_model import PlainSASRec
+from tests.reference.plain_nextitnet import PlainNextItNet
 from tests.reference.plain_ranking import plain_metrics, plain_ranks
 from tests.reference.plain_training import (
+    PlainModel,
     PlainTrainer,
     fixed_rows,
     inputs_and_targets,
@@ -38,6 +41,8 @@ from tests.reference.plain_training import (
 ITEMS = 37
 LENGTH = 9
 OPTIONS = SASRecOptions(hidden_size=8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
+DILATIONS = (1, 2)
+CONVOLUTIONS = NextItNetOptions(hidden_size=8, dilations=DILATIONS, dropout=0.0, max_length=LENGTH)
 
 
 @pytest.fixture
@@ -49,19 +54,27 @@ def histories() -> Histories:
     return Histories(items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), ITEMS)
 
 
-def both() -> tuple[SequenceModel, PlainSASRec]:
+def both(of: ModelSettings = OPTIONS) -> tuple[SequenceModel, PlainModel]:
     """Our model with every parameter drawn anew, and the plain one with the same ones."""
-    ours = build_model(ITEMS, OPTIONS, seed=1).eval()
+    ours = build_model(ITEMS, of, seed=1).eval()
     generator = torch.Generator().manual_seed(2)
     for parameter in ours.parameters():
         parameter.data.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
-    plain = PlainSASRec(ITEMS, 8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH).eval()
-    plain.copy_from(ours.state_dict())
+    plain: PlainModel
+    if of == OPTIONS:
+        plain = PlainSASRec(ITEMS, 8, blocks=2, heads=2, dropout=0.0, max_length=LENGTH)
+    else:
+        plain = PlainNextItNet(ITEMS, 8, DILATIONS, dropout=0.0, max_length=LENGTH)
+    plain.eval().copy_from(ours.state_dict())
     return ours, plain
 
 
-def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None:
-    ours, plain = both()
+of_both_kinds = pytest.mark.parametrize("of", [OPTIONS, CONVOLUTIONS], ids=lambda of: of.name)
+
+
+@of_both_kinds
+def test_logits_are_equal_whichever_side_is_padded(of: ModelSettings, histories: Histories) -> None:
+    ours, plain = both(of)
     spans = training_spans(histories)
     batch = training_batch(histories.items, windows(spans, LENGTH))
     rows = fixed_rows(lists_of(histories.items, spans), LENGTH, plain.padding)
@@ -89,13 +102,14 @@ def test_logits_are_equal_whichever_side_is_padded(histories: Histories) -> None
     ],
 )
 @pytest.mark.parametrize("fewest_rows", [32, 4], ids=["one-chunk", "chunks"])
+@of_both_kinds
 def test_gradients_of_a_training_step_are_equal(
-    lengths: list[int], fewest_rows: int, monkeypatch: pytest.MonkeyPatch
+    of: ModelSettings, lengths: list[int], fewest_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of every parameter, in float32, from packed rows and a loss in chunks."""
     monkeypatch.setattr(loss_module, "_FEWEST_ROWS", fewest_rows)
     monkeypatch.setitem(loss_module._CHUNK_BYTES, "cpu", 1)
-    ours, plain = both()
+    ours, plain = both(of)
     items = np.random.default_rng(3).integers(0, ITEMS, sum(lengths)).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     spans = Spans(offsets[:-1], offsets[1:])
@@ -116,8 +130,11 @@ def test_gradients_of_a_training_step_are_equal(
 
 
 @pytest.mark.parametrize("keep_seen", [False, True])
-def test_ranks_and_metrics_are_equal(histories: Histories, keep_seen: bool) -> None:
-    ours, plain = both()
+@of_both_kinds
+def test_ranks_and_metrics_are_equal(
+    of: ModelSettings, histories: Histories, keep_seen: bool
+) -> None:
+    ours, plain = both(of)
     asked = queries(histories, "validation")
     expected = rank_targets(
         ModelScorer(ours, torch.device("cpu")), histories.items, asked, keep_seen=keep_seen
