@@ -22,10 +22,8 @@ from peercollab.results.heartbeat import RUNNING, Heartbeat
 from peercollab.results.run_folder import read_config
 from peercollab.resume import stored_options, stored_peers
 
-SMALL = (
-    "--epochs 4 --hidden-size 8 --blocks 1 --max-length 10 --batch-size 16 --executor local "
-    "--min-interactions 1"
-)
+SMALL = "--epochs 4 --hidden-size 8 --batch-size 16 --executor local --min-interactions 1"
+NETWORK = "--blocks 1 --max-length 10"
 
 # Each brings something of its own that a peer has to remember.
 KINDS = {
@@ -36,7 +34,15 @@ KINDS = {
     "moments": "--rule papa --moments transplant --exchange-every 2",
     "importance": "--criterion importance --augment crop mask",
     "sampled": "--loss sampled --negatives 8 --schedule cosine",
+    "of-users": "--model bpr-mf --rule wash",
 }
+
+
+def command_for(log: Path, out: Path, options: str = "") -> list[str]:
+    """Small training, of SASRec unless the options name another model."""
+    network = "" if "--model" in options else NETWORK
+    words = f"{SMALL} {network} {options}".split()
+    return ["train", "--data", str(log), "--out", str(out), *words]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +60,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(log: Path, out: Path, options: str = "") -> Path:
-    command = ["train", "--data", str(log), "--out", str(out), *SMALL.split(), *options.split()]
-    assert main(command) == 0
+    assert main(command_for(log, out, options)) == 0
     return out
 
 
@@ -119,10 +124,9 @@ def test_a_resumed_run_equals_one_that_went_through(
             raise KeyboardInterrupt
         return record
 
-    command = ["train", "--data", str(log), "--out", str(tmp_path / "cut"), *SMALL.split()]
     with monkeypatch.context() as patch:
         patch.setattr(LocalExecutor, "run_round", stopped)
-        assert main([*command, *KINDS[kind].split()]) == 130
+        assert main(command_for(log, tmp_path / "cut", KINDS[kind])) == 130
     assert len((tmp_path / "cut" / "rounds.jsonl").read_text().splitlines()) == 2
     assert main(["train", "--resume", str(tmp_path / "cut")]) == 0
     assert outcome(tmp_path / "cut") == outcome(whole)
@@ -135,8 +139,7 @@ def test_a_killed_driver_is_gone_on_with_under_the_other_executor(
     options = "--hidden-size 64 --threads-per-peer 1"
     whole = run(log, tmp_path / "whole", options)
     cut = tmp_path / "cut"
-    command = ["train", "--data", str(log), "--out", str(cut), *SMALL.split(), *options.split()]
-    stop_in_round(cut, command, 2, signal.SIGKILL)
+    stop_in_round(cut, command_for(log, cut, options), 2, signal.SIGKILL)
     assert main(["train", "--resume", str(cut), "--executor", "ray"]) == 0
     assert outcome(cut) == outcome(whole)
 
@@ -280,7 +283,7 @@ def test_a_folder_that_peers_do_not_see_is_refused(
         return None if self.number == 2 else path.read_text()
 
     monkeypatch.setattr(Peer, "read", elsewhere)
-    command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *SMALL.split()]
+    command = command_for(log, tmp_path / "run")
     assert main(command) == 2
     assert "peer 2 does not see the folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -301,7 +304,7 @@ def test_a_run_that_came_first_is_neither_replaced_nor_removed(
         return prepare(*arguments, **options)
 
     monkeypatch.setattr(module, "popularity_ranks", prepare_slowly)
-    command = ["train", "--data", str(log), "--out", str(out), *SMALL.split()]
+    command = command_for(log, out)
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
     assert len((out / "rounds.jsonl").read_text().splitlines()) == 4

@@ -127,6 +127,28 @@ def test_the_command_prints_csv_that_reads_back(
     assert b"never seen" in captured.err
 
 
+def test_a_model_of_users_says_whom_it_does_not_know(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = run.parent / "log.csv"
+    out = tmp_path / "bpr"
+    options = "--model bpr-mf --executor local --peers 1 --epochs 1 --hidden-size 8 --rule none"
+    assert main(["train", "--data", str(log), "--out", str(out), *options.split()]) == 0
+    histories = tmp_path / "histories.csv"
+    known = 'user "7", north/south'
+    rows = [[user, ODD_ITEMS[3], "1"] for user in (known, "stranger", "other")]
+    write_table(histories, rows)
+    capsys.readouterr()
+    assert main(["recommend", str(out), "--histories", str(histories), "--k", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "peercollab: users that the model was not trained on get a vector made of the items in "
+        "their history, without its order (2 in all): stranger, other\n"
+    )
+    sources = {row["user"]: row["source"] for row in read_csv(captured.out)}
+    assert sources == {known: "model", "stranger": "fold-in", "other": "fold-in"}
+
+
 @pytest.mark.parametrize(
     ("format_", "read"),
     [
