@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stderr
 from difflib import get_close_matches
 from typing import Any
@@ -26,6 +26,33 @@ def unless_given(default: str) -> Any:
 def flag(name: str) -> str:
     """An option's name in Python as it is on the command line."""
     return f"--{name.replace('_', '-')}"
+
+
+def require_owned(
+    given: Collection[str], option: str, chosen: str, options_of: Mapping[str, Collection[str]]
+) -> None:
+    """Refuse options that are given and that a choice does not have.
+
+    Parameters
+    ----------
+    given
+        Names in Python of what is given.
+    option, chosen
+        Where the choice was made, such as ``--rule``, and what was chosen.
+    options_of
+        Of every choice the options that it has, the chosen one's among them.
+
+    Raises
+    ------
+    PeercollabError
+        There is one: those that have it are named.
+    """
+    for name in sorted(set(given) - set(options_of[chosen])):
+        owners = [other for other, of in options_of.items() if name in of]
+        raise PeercollabError(
+            f"{flag(name)} has no effect with {option} {chosen}: leave it out, or take {option} "
+            f"{' or '.join(owners)}"
+        )
 
 
 def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
+from peercollab.models.dropout import Dropout
 
 Scope = Literal["embedding", "middle", "final"]
 LossName = Literal["full", "sampled", "gbce", "bpr", "model"]
@@ -85,6 +86,33 @@ class SequenceModel(nn.Module):
     def own_loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
         """The loss of ``--loss model``, mean over positions: a scalar."""
         raise NotImplementedError
+
+
+class ReadingModel(SequenceModel):
+    """What lies around a network: vectors that histories are read with, and an output layer.
+
+    Parameters
+    ----------
+    n_items
+        Size of the catalogue.
+    hidden_size, max_length, dropout
+        Of the network; dropout is for it to apply.
+    """
+
+    def __init__(self, n_items: int, hidden_size: int, max_length: int, dropout: float) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.dropout = Dropout(dropout)
+        self.item_embedding = nn.Embedding(n_items, hidden_size)
+        self.output = nn.Linear(hidden_size, n_items)
+
+    def item_table(self) -> tuple[Tensor, Tensor | None]:
+        """The output layer's ``table_VD`` and ``bias_V``."""
+        return self.output.weight, self.output.bias
+
+    def item_embeddings(self) -> Sequence[nn.Embedding]:
+        """The one that histories are looked up in."""
+        return (self.item_embedding,)
 
 
 @dataclass(frozen=True)

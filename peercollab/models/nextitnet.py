@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
-from peercollab.models.dropout import Dropout
-from peercollab.models.model import ModelSettings, SequenceModel, Symmetry, outputs_of
+from peercollab.models.model import ModelSettings, ReadingModel, Symmetry, outputs_of
 
 NORM_EPS = 1e-8
 
@@ -129,7 +128,7 @@ Block = PlainBlock | BottleneckBlock
 BLOCKS: Mapping[str, type[Block]] = {"plain": PlainBlock, "bottleneck": BottleneckBlock}
 
 
-class NextItNet(SequenceModel):
+class NextItNet(ReadingModel):
     """Residual blocks of convolutions between an item table and an output layer.
 
     Parameters
@@ -142,16 +141,12 @@ class NextItNet(SequenceModel):
     """
 
     def __init__(self, n_items: int, options: NextItNetOptions) -> None:
-        super().__init__()
-        self.max_length = options.max_length
-        self.block: type[Block] = BLOCKS[options.residual]
         size = options.hidden_size
-        self.item_embedding = nn.Embedding(n_items, size)
-        self.dropout = Dropout(options.dropout)
+        super().__init__(n_items, size, options.max_length, options.dropout)
+        self.block: type[Block] = BLOCKS[options.residual]
         self.blocks = nn.ModuleList(
             self.block(size, dilation, options.kernel_size) for dilation in options.dilations
         )
-        self.output = nn.Linear(size, n_items)
         bound = 1 / math.sqrt(n_items)
         nn.init.uniform_(self.item_embedding.weight, -bound, bound)
         nn.init.normal_(self.output.weight, std=0.01)
@@ -163,14 +158,6 @@ class NextItNet(SequenceModel):
         for block in self.blocks:
             x_BLD = block(x_BLD)
         return self.dropout(x_BLD)
-
-    def item_table(self) -> tuple[Tensor, Tensor | None]:
-        """The output layer's ``table_VD`` and ``bias_V``."""
-        return self.output.weight, self.output.bias
-
-    def item_embeddings(self) -> list[nn.Embedding]:
-        """The one that histories are looked up in."""
-        return [self.item_embedding]
 
     def symmetries(self) -> list[Symmetry]:
         """Those of the hidden state's dimensions, and of the inner units of each block."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from torch import nn
 
-from peercollab.command_line import did_you_mean, flag, unless_given
+from peercollab.command_line import did_you_mean, require_owned, unless_given
 from peercollab.errors import PeercollabError
 from peercollab.models.bpr_mf import BPRMFOptions
 from peercollab.models.model import ModelSettings
@@ -118,12 +118,8 @@ class ModelOptions:
                 f"--model is {self.model!r}: take one of {', '.join(NAMES)}"
                 f"{did_you_mean(self.model, list(MODELS))}"
             )
-        for name in sorted(given.keys() - options_of(kind).keys()):
-            owners = [other for other, of in MODELS.items() if name in options_of(of)]
-            raise PeercollabError(
-                f"{flag(name)} has no effect with --model {self.model}: leave it out, or take "
-                f"--model {' or '.join(owners)}"
-            )
+        owned = {name: options_of(of) for name, of in MODELS.items()}
+        require_owned(given, "--model", self.model, owned)
         return kind(**given)
 
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
-from peercollab.models.dropout import Dropout
-from peercollab.models.model import ModelSettings, SequenceModel, Symmetry, outputs_of
+from peercollab.models.model import ModelSettings, ReadingModel, Symmetry, outputs_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class YouTubeDNNOptions(ModelSettings):
         return YouTubeDNN(n_items, self)
 
 
-class YouTubeDNN(SequenceModel):
+class YouTubeDNN(ReadingModel):
     """Linear layers with ReLU on each item, and the mean of the window up to each position.
 
     Parameters
@@ -53,13 +52,9 @@ class YouTubeDNN(SequenceModel):
     """
 
     def __init__(self, n_items: int, options: YouTubeDNNOptions) -> None:
-        super().__init__()
         size = options.hidden_size
-        self.max_length = options.max_length
-        self.item_embedding = nn.Embedding(n_items, size)
-        self.dropout = Dropout(options.dropout)
+        super().__init__(n_items, size, options.max_length, options.dropout)
         self.layers = nn.ModuleList(nn.Linear(size, size) for _ in range(options.blocks))
-        self.output = nn.Linear(size, n_items)
 
     def forward(self, rows: Rows) -> Tensor:
         """Hidden states: float32 ``[rows, positions, hidden size]``; padded places mean nothing.
@@ -75,14 +70,6 @@ class YouTubeDNN(SequenceModel):
         seen_BL = ~rows.hidden_BL
         x_BLD = x_BLD.masked_fill(rows.hidden_BL[..., None], 0.0)
         return x_BLD.cumsum(dim=1) / seen_BL.cumsum(dim=1).clamp(min=1)[..., None]
-
-    def item_table(self) -> tuple[Tensor, Tensor | None]:
-        """The output layer's ``table_VD`` and ``bias_V``."""
-        return self.output.weight, self.output.bias
-
-    def item_embeddings(self) -> list[nn.Embedding]:
-        """The one that histories are looked up in."""
-        return [self.item_embedding]
 
     def symmetries(self) -> list[Symmetry]:
         """Those of each layer's units."""

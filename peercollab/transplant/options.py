@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from peercollab.command_line import did_you_mean, flag, unless_given
+from peercollab.command_line import did_you_mean, flag, require_owned, unless_given
 from peercollab.errors import PeercollabError
 from peercollab.own_code import is_own
 from peercollab.transplant.criteria import CriterionName
@@ -185,12 +185,8 @@ class TransplantOptions:
                 f"{did_you_mean(self.rule, list(RULES))}"
             )
         given = {name: value for name in RULE_OPTIONS if (value := getattr(self, name)) is not None}
-        for name in sorted(given.keys() - options_of(kind).keys()):
-            owners = [other for other, of in RULES.items() if name in options_of(of)]
-            raise PeercollabError(
-                f"{flag(name)} has no effect with --rule {self.rule}: leave it out, "
-                f"or take --rule {' or '.join(owners)}"
-            )
+        owned = {name: options_of(of) for name, of in RULES.items()}
+        require_owned(given, "--rule", self.rule, owned | {self.rule: options_of(kind)})
         rule = OwnRule.from_file(self.rule, **given) if kind is OwnRule else kind(**given)
         for name, remedy in rule.idle().items():
             if name in given:

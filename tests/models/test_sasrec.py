@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from peercollab.data.batches import Rows, training_batch
+from peercollab.data.batches import training_batch
 from peercollab.data.split import Spans
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
@@ -122,15 +122,6 @@ def test_hidden_states_equal_the_loop_written_reference(
         )
 
 
-@in_every_form
-@pytest.mark.parametrize("blocks", [1, 2, 3])
-def test_the_last_hidden_state_is_that_among_all_of_them(blocks: int, form: dict[str, Any]) -> None:
-    model = any_weights(replace(OPTIONS, blocks=blocks, **form), seed=blocks)
-    rows = rows_of(*some_histories(1, 4, LENGTH, 2))
-    among_all = model(rows)[torch.arange(4), rows.lengths_B - 1]
-    torch.testing.assert_close(model.last_hidden(rows), among_all, rtol=1e-10, atol=1e-10)
-
-
 def test_hidden_states_in_float32_are_those_in_float64_to_float32s_precision() -> None:
     model = any_weights(OPTIONS)
     rows = rows_of(*some_histories(3, LENGTH))
@@ -159,39 +150,6 @@ def test_a_tied_model_scores_with_the_vectors_that_it_reads_with() -> None:
     assert table is model.get_parameter("item_embedding.weight")
     assert bias is None
     assert not any(name.startswith("output") for name in model.state_dict())
-
-
-@in_every_form
-@pytest.mark.parametrize("changed", range(LENGTH))
-def test_a_later_item_never_changes_an_earlier_position(changed: int, form: dict[str, Any]) -> None:
-    model = any_weights(replace(OPTIONS, **form))
-    (history,) = some_histories(LENGTH)
-    other = history.copy()
-    other[changed] = (history[changed] + 5) % ITEMS
-    with torch.no_grad():
-        before, after = (model(rows_of(items))[0] for items in (history, other))
-    assert torch.equal(before[:changed], after[:changed])
-    assert not torch.isclose(before[changed:], after[changed:]).all(dim=1).any()
-
-
-def test_a_row_has_the_same_hidden_states_alone_and_beside_longer_rows() -> None:
-    model = any_weights(OPTIONS)
-    short, middle, long = some_histories(2, 4, LENGTH)
-    with torch.no_grad():
-        together = model(rows_of(short, long, middle))
-        for row, history in ((0, short), (2, middle), (1, long)):
-            alone = model(rows_of(history))[0]
-            torch.testing.assert_close(together[row, : len(history)], alone, rtol=1e-12, atol=0)
-
-
-def test_padding_holds_any_item_without_effect() -> None:
-    model = any_weights(OPTIONS)
-    rows = rows_of(*some_histories(3, LENGTH))
-    other = rows.items_BL.clone()
-    other[0, 3:] = 9
-    with torch.no_grad():
-        before, after = model(rows)[0, :3], model(Rows(other, rows.lengths_B))[0, :3]
-    assert torch.equal(before, after)
 
 
 def test_the_latest_item_has_the_last_position_whatever_the_length() -> None:
