@@ -4,29 +4,34 @@ What filter grafting (Meng et al., CVPR 2020, arXiv 2001.05868) does with image 
 ``collaborate(make, train, score, rule="layer-wise", weighting="arctan")``.
 """
 
-import copy
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from peercollab.actors.network_peer import Make, NetworkSetup, Score, Train
+from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.team import LocalTeam, Team
+from peercollab.command_line import did_you_mean
 from peercollab.errors import PeercollabError
+from peercollab.machine import usable_cores
 from peercollab.training.streams import SHARED_STREAM, stream_seed
 from peercollab.transplant.exchange import Exchange
-from peercollab.transplant.grafting import Grafting
-from peercollab.transplant.layers import choose_layers
+from peercollab.transplant.layers import LayerMap, choose_layers
 from peercollab.transplant.options import Transplant, TransplantOptions
+from peercollab.transplant.plan import TransplantPlan
 from peercollab.transplant.rules.rule import make_plan
-
-Make = Callable[[int], nn.Module]
-Train = Callable[[nn.Module, int, int], None]
-Score = Callable[[nn.Module], float]
 
 # A round of the user's own training is one step here: exchanges come at its end.
 STEPS = 1
+
+# Options of the exchange that mean nothing where training is the user's.
+NOT_HERE = {"exchange_every", "moments", "align", "select"}
+
+Scores = dict[int, float | None]
+Shares = dict[int, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -36,24 +41,23 @@ class Collaboration:
     Attributes
     ----------
     network
-        The best state of any peer, ready to be used.
+        The best state of any peer, in evaluation mode, on the CPU.
     best
         Its peer (from 1), round (from 1) and score.
     networks
-        All peers as the last round left them.
+        All peers as the last round left them, likewise.
     scores
-        A mapping for each round: the score of every peer by its number; None of a peer that sat
-        the round out.
+        For each round the score of every peer by its number; None of a peer that sat it out.
     shares
-        A mapping for each round: of every layer that travelled, what each receiver (from 1) took
-        from others, as a share of its new weights.
+        For each round what each receiver (from 1) took from others, of every layer that
+        travelled, as a share of its new weights.
     """
 
     network: nn.Module
     best: tuple[int, int, float]
     networks: list[nn.Module]
-    scores: list[dict[int, float | None]] = field(default_factory=list)
-    shares: list[dict[int, dict[str, float]]] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    shares: list[Shares] = field(default_factory=list)
 
 
 def collaborate(
@@ -64,33 +68,41 @@ def collaborate(
     peers: int = 2,
     rounds: int = 10,
     seed: int = 10,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    gpus_per_peer: float = 1.0,
+    threads_per_peer: int | None = None,
     **options: Any,
 ) -> Collaboration:
     """Train networks as peers that give each other weights after every round.
 
-    They train one after another in this process, each round as your function says; then all
-    exchange at one time. A peer whose weights become NaN or infinite sits the exchange out and
-    goes back to its last finite state.
+    Each trains a round as your function says; then all exchange at one time. A peer whose weights
+    become NaN or infinite sits the exchange out and goes back to its last finite state.
 
     Parameters
     ----------
     make
-        A network for a peer's number, from 1; all have the same layers. Random numbers of torch
-        are the peer's own while it is made, and while it is trained.
+        A network for a peer's number, from 1; all have the same layers. Torch's random numbers are
+        the peer's own while it is made, and while it is trained.
     train
-        One round of training: ``train(network, peer, round)``, numbers from 1.
+        One round of training: ``train(network, peer, round)``, numbers from 1. What it keeps from
+        round to round, such as an optimizer, it keeps itself.
     score
-        How good a network is, on data that nobody trains on: higher is better. Called in
+        How good a network is, on data that nobody trains on: higher is better. The network is in
         evaluation mode.
     peers, rounds
         How many, 1 or more.
     seed
         Where torch's random numbers of all peers come from.
+    executor, address, gpus_per_peer, threads_per_peer
+        ``"local"`` trains one after another in this process; ``"ray"`` makes every peer an actor,
+        to which your functions travel, as in `peercollab train`. Peers choose their device in
+        `make`.
     **options
         Of the exchange, as on the command line: ``rule="layer-wise"``, ``criterion="l1-norm"``,
         ``layers="middle"``, ``donors="best"``, ``exchange_from=0.2``, ... Exchanges happen at the
-        ends of rounds, so that ``exchange_every`` is not among them; nor are ``moments``, as the
-        optimizer is yours, and ``align``.
+        ends of rounds, and the optimizer is yours, so that ``exchange_every``, ``moments``,
+        ``align`` and ``select`` are not among them.
 
     Returns
     -------
@@ -104,140 +116,137 @@ def collaborate(
         left whose weights are finite.
     """
     transplant = _transplant(options)
-    for name, number in (("peers", peers), ("rounds", rounds)):
-        if number < 1:
-            raise PeercollabError(f"collaborate: {name} is {number}: give 1 or more")
-    team = [_Peer(make, number, seed, transplant) for number in range(1, peers + 1)]
-    _require_alike(team)
-    layers = choose_layers(team[0].grafting.layers, transplant.layers)
-    timetable = transplant.timetable(STEPS, rounds)
-    best: tuple[int, int, float] | None = None
-    kept: dict[str, Tensor] = {}
-    scores: list[dict[int, float | None]] = []
-    shares: list[dict[int, dict[str, float]]] = []
-
-    def rank(round: int) -> None:
-        nonlocal best, kept
-        scores.append({peer.number: peer.scored(score) for peer in team})
-        for peer in team:
-            value = scores[-1][peer.number]
-            if value is not None and (best is None or value > best[2]):
-                best, kept = (peer.number, round, value), peer.state()
-
-    for round in range(1, rounds + 1):
-        for peer in team:
-            peer.train(train, round)
-        well = [peer for peer in team if peer.is_well]
-        if not well:
-            raise PeercollabError(
-                f"round {round}: the weights of all peers became NaN or infinite: train with a "
-                "lower learning rate"
-            )
-        if transplant.rule.ranked == "before":
-            rank(round)
-        taken: dict[int, dict[str, float]] = {}
-        if transplant.rule.exchanges and timetable.due(round):
-            draw = stream_seed(seed, SHARED_STREAM, "exchange", round)
-            exchange = Exchange(round, STEPS, draw)
-            plan = make_plan(
-                exchange,
-                transplant.rule,
-                layers,
-                {peer.number - 1: peer.grafting.statistics(list(layers)) for peer in well},
-                absent=[peer.number - 1 for peer in team if not peer.is_well],
-            )
-            # All give before anybody takes; what is given is copied, as it lies in the weights.
-            given = {
-                request: {
-                    name: tuple(part.copy() for part in parts)
-                    for name, parts in team[request.donor].grafting.export(request).items()
-                }
-                for request in plan.requests()
-            }
-            for receiver in plan.receivers:
-                own = plan.of(receiver)
-                team[receiver].grafting.graft(own, *(given[plan.request(t)] for t in own.transfers))
-                taken[receiver + 1] = own.received()
-        shares.append(taken)
-        if transplant.rule.ranked == "after":
-            rank(round)
-        for peer in team:
-            peer.settle()
-    if best is None:
-        raise PeercollabError("collaborate: no peer ever had a score that is a finite number")
-    network = copy.deepcopy(team[0].network)
-    network.load_state_dict(kept)
-    return Collaboration(network.eval(), best, [peer.network for peer in team], scores, shares)
+    if rounds < 1:
+        raise PeercollabError(f"collaborate: rounds is {rounds}: give 1 or more")
+    execution = ExecutionOptions(
+        peers=peers,
+        executor=executor,
+        address=address,
+        gpus_per_peer=gpus_per_peer,
+        threads_per_peer=threads_per_peer,
+    )
+    threads = execution.threads(usable_cores())
+    setup = NetworkSetup(make, train, score, seed, transplant, threads)
+    with _team(execution, setup) as team:
+        return _Rounds(team, peers, rounds, setup).run()
 
 
-class _Peer:
-    """A network with its random numbers and its last finite state; the optimizer is the user's."""
+def _team(execution: ExecutionOptions, setup: NetworkSetup) -> Team:
+    """Where the peers live. Ray is imported only if it is wanted."""
+    if execution.executor == "local":
+        return LocalTeam(execution.peers, setup)
+    from peercollab.actors.ray_team import RayTeam
 
-    def __init__(self, make: Make, number: int, seed: int, transplant: Transplant) -> None:
-        self.number = number
-        self._seed = seed
-        shared = transplant.rule.shared_start
-        first = stream_seed(seed, SHARED_STREAM if shared else number, "initialisation")
-        with torch.random.fork_rng():
-            torch.manual_seed(first)
-            self.network = make(1 if shared else number)
-        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        self.grafting = Grafting(self.network, transplant, self, device)
-        self.is_well = True
-        self._finite = self.state()
+    return RayTeam(execution, setup)
 
-    def train(self, train: Train, round: int) -> None:
-        self.network.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(stream_seed(self._seed, self.number, "dropout", round))
-            train(self.network, self.number, round)
-        self.is_well = all(
-            bool(value.isfinite().all())
-            for value in self.network.state_dict().values()
-            if value.is_floating_point()
+
+class _Rounds:
+    """The rounds of a collaboration: train, score, plan, transplant, settle."""
+
+    def __init__(self, team: Team, peers: int, rounds: int, setup: NetworkSetup) -> None:
+        self._team = team
+        self._everyone = range(peers)
+        self._rounds = rounds
+        self._setup = setup
+        self._rule = setup.transplant.rule
+        self._timetable = setup.transplant.timetable(STEPS, rounds)
+        self._layers = choose_layers(self._common_layers(), setup.transplant.layers)
+        self._best: tuple[int, int, float] | None = None
+        self._kept: Mapping[str, Any] = {}
+        self._scores: list[Scores] = []
+        self._shares: list[Shares] = []
+
+    def run(self) -> Collaboration:
+        for round in range(1, self._rounds + 1):
+            is_well = self._all("train", self._everyone, round)
+            well = [peer for peer in self._everyone if is_well[peer]]
+            if not well:
+                raise PeercollabError(
+                    f"round {round}: the weights of all peers became NaN or infinite: train with "
+                    "a lower learning rate"
+                )
+            if self._rule.ranked == "before":
+                self._rank(round, well)
+            self._shares.append(self._exchange(round, well))
+            if self._rule.ranked == "after":
+                self._rank(round, well)
+            self._all("settle", self._everyone)
+        if self._best is None:
+            raise PeercollabError("collaborate: no peer ever had a score that is a finite number")
+        networks = [self._network(state) for state in self._all("weights", self._everyone)]
+        return Collaboration(
+            self._network(self._kept), self._best, networks, self._scores, self._shares
         )
-        if not self.is_well:
-            self.network.load_state_dict(self._finite)
 
-    def scored(self, score: Score) -> float | None:
-        if not self.is_well:
-            return None
-        value = float(score(self.network.eval()))
-        return value if math.isfinite(value) else None
+    def _common_layers(self) -> LayerMap:
+        first, *others = self._all("layers", self._everyone)
+        for number, layers in enumerate(others, start=2):
+            if layers != first:
+                raise PeercollabError(
+                    f"collaborate: the networks of peer 1 and peer {number} differ in their layers"
+                )
+        found: LayerMap = first
+        return found
 
-    def state(self) -> dict[str, Tensor]:
-        return {n: v.detach().clone() for n, v in self.network.state_dict().items()}
+    def _rank(self, round: int, well: Sequence[int]) -> None:
+        """Score those that are well, and keep the best state of all so far."""
+        values = dict(zip(well, self._all("score", well), strict=True))
+        self._scores.append({peer + 1: values.get(peer) for peer in self._everyone})
+        known = {peer: value for peer, value in values.items() if value is not None}
+        if not known:
+            return
+        best = max(known, key=lambda peer: known[peer])
+        if self._best is None or known[best] > self._best[2]:
+            self._best = (best + 1, round, known[best])
+            (self._kept,) = self._all("weights", [best])
 
-    def settle(self) -> None:
-        self._finite = self.state()
-
-    def moments(self) -> Mapping[str, tuple[Tensor, ...]]:
-        return {}
-
-    def forget_moments(self, name: str, changed_T: Tensor) -> None: ...
-
-    def importances(self) -> Mapping[str, Tensor]:
-        raise PeercollabError(
-            "collaborate: criterion importance needs the gradients of our own training: take "
-            "another"
+    def _exchange(self, round: int, well: Sequence[int]) -> Shares:
+        """Measure, plan and transplant; what each receiver took."""
+        if not (self._rule.exchanges and self._timetable.due(round)):
+            return {}
+        names = list(self._layers)
+        exchange = Exchange(
+            round, STEPS, stream_seed(self._setup.seed, SHARED_STREAM, "exchange", round)
         )
+        plan = make_plan(
+            exchange,
+            self._rule,
+            self._layers,
+            dict(zip(well, self._all("statistics", well, names), strict=True)),
+            absent=[peer for peer in self._everyone if peer not in well],
+        )
+        self._transplant(plan)
+        return {receiver + 1: plan.of(receiver).received() for receiver in plan.receivers}
+
+    def _transplant(self, plan: TransplantPlan) -> None:
+        # All are asked to give before anybody is asked to take.
+        given = {
+            request: self._team.ask(request.donor, "export", request) for request in plan.requests()
+        }
+        taken = []
+        for receiver in plan.receivers:
+            own = plan.of(receiver)
+            parcels = [given[plan.request(transfer)] for transfer in own.transfers]
+            taken.append(self._team.ask(receiver, "graft", own, *parcels))
+        self._team.collect(taken, "the peers' transplant")
+
+    def _all(self, method: str, peers: Sequence[int], *arguments: Any) -> list[Any]:
+        answers = [self._team.ask(peer, method, *arguments) for peer in peers]
+        return self._team.collect(answers, f"the peers' {method}")
+
+    def _network(self, state: Mapping[str, Any]) -> nn.Module:
+        with torch.random.fork_rng():
+            network = self._setup.make(1)
+        network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in state.items()})
+        return network.cpu().eval()
 
 
 def _transplant(options: Mapping[str, Any]) -> Transplant:
-    known = set(TransplantOptions.__dataclass_fields__) - {"exchange_every", "moments", "align"}
-    known -= {"select"}
+    known = [field.name for field in fields(TransplantOptions) if field.name not in NOT_HERE]
     for name in options:
         if name not in known:
             raise PeercollabError(
-                f"collaborate: {name} is no option here: take one of {', '.join(sorted(known))}"
+                f"collaborate: {name} is no option here: take one of {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
             )
     return TransplantOptions(**options).build()
-
-
-def _require_alike(team: list[_Peer]) -> None:
-    first = team[0].grafting.layers
-    for peer in team[1:]:
-        if peer.grafting.layers != first:
-            raise PeercollabError(
-                f"collaborate: the networks of peer 1 and peer {peer.number} differ in their layers"
-            )

@@ -62,8 +62,8 @@ def test_the_same_seed_is_the_same_result_and_torchs_generator_is_left_alone() -
 
 
 def test_without_exchange_each_is_what_it_would_be_alone() -> None:
-    together = run(rule="none", peers=3)
-    alone = run(rule="none", peers=1)
+    together = run(rule="none", peers=3, threads_per_peer=1)
+    alone = run(rule="none", peers=1, threads_per_peer=1)
     assert [by_peer[1] for by_peer in together.scores] == [by[1] for by in alone.scores]
     assert together.shares == [{}, {}, {}]
 
@@ -100,6 +100,24 @@ def test_the_mean_of_all_is_what_average_leaves_statistics_included() -> None:
             if value.is_floating_point():
                 torch.testing.assert_close(value, (before[0][name] + before[1][name]) / 2)
     assert found.shares == [{peer: dict.fromkeys(("0", "1", "3"), 0.5) for peer in (1, 2)}]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("rule", ["layer-wise", "wash"])
+def test_actors_and_local_peers_come_to_the_same(rule: str) -> None:
+    here = run(rule=rule, peers=3, threads_per_peer=1)
+    there = run(rule=rule, peers=3, threads_per_peer=1, executor="ray")
+    assert same(here, there)
+    assert (here.scores, here.shares, here.best) == (there.scores, there.shares, there.best)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_fails_in_an_actor_is_told() -> None:
+    def fail(network: nn.Module, peer: int, round: int) -> None:
+        raise ValueError("no images")
+
+    with pytest.raises(PeercollabError, match="the peers' train failed: ValueError: no images"):
+        run(fail, executor="ray")
 
 
 def test_the_last_layer_is_final() -> None:
@@ -149,6 +167,8 @@ def test_the_best_state_is_kept_and_not_the_last() -> None:
         ({"moments": "reset"}, "moments is no option here"),
         ({"exchange_every": 3}, "exchange_every is no option here"),
         ({"peers": 0}, "peers is 0"),
+        ({"rul": "average"}, "rul is no option here"),
+        ({"address": "auto"}, "--address has no effect"),
         ({"rounds": 0}, "rounds is 0"),
         ({"criterion": "importance"}, "criterion importance needs the gradients"),
         ({"layers": "embedding"}, "--layers embedding names no layer"),

@@ -1,0 +1,118 @@
+"""A peer of `peercollab.collaborate`: any network, trained as its user says.
+
+A plain class, like `Peer`: it knows nothing of Ray.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from peercollab.errors import PeercollabError
+from peercollab.training.streams import SHARED_STREAM, stream_seed
+from peercollab.transplant.grafting import Grafting, Parcel
+from peercollab.transplant.layers import LayerMap
+from peercollab.transplant.options import Transplant
+from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
+
+Make = Callable[[int], nn.Module]
+Train = Callable[[nn.Module, int, int], None]
+Score = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class NetworkSetup:
+    """What all peers have in common: the user's functions, the seed, and the exchange."""
+
+    make: Make
+    train: Train
+    score: Score
+    seed: int
+    transplant: Transplant
+    threads: int
+
+
+class NetworkPeer:
+    """A network with its own random numbers and its last finite state.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    setup
+        What all peers have in common.
+    """
+
+    def __init__(self, number: int, setup: NetworkSetup) -> None:
+        self._number = number
+        self._setup = setup
+        shared = setup.transplant.rule.shared_start
+        seed = stream_seed(setup.seed, SHARED_STREAM if shared else number, "initialisation")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.network = setup.make(1 if shared else number)
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        self._grafting = Grafting(self.network, setup.transplant, self, device)
+        self._finite = self._state()
+
+    def layers(self) -> LayerMap:
+        """The layers of its network."""
+        return self._grafting.layers
+
+    def train(self, round: int) -> bool:
+        """One round as the user says; whether its weights are finite. Else it goes back."""
+        self.network.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(self._setup.seed, self._number, "dropout", round))
+            self._setup.train(self.network, self._number, round)
+        values = [v for v in self.network.state_dict().values() if v.is_floating_point()]
+        is_well = all(bool(value.isfinite().all()) for value in values)
+        if not is_well:
+            self.network.load_state_dict(self._finite)
+        return is_well
+
+    def score(self) -> float | None:
+        """As the user says, in evaluation mode; None if it is no finite number."""
+        value = float(self._setup.score(self.network.eval()))
+        return value if math.isfinite(value) else None
+
+    def statistics(self, layers: Sequence[str]) -> LayerStatistics:
+        """The rule's criterion of each layer."""
+        return self._grafting.statistics(layers)
+
+    def export(self, request: Request) -> Parcel:
+        """Copies of what is asked of it."""
+        given = self._grafting.export(request)
+        return {name: tuple(part.copy() for part in parts) for name, parts in given.items()}
+
+    def graft(self, plan: TransplantPlan, *parcels: Parcel) -> None:
+        """Mix what others gave into its weights."""
+        self._grafting.graft(plan, *parcels)
+
+    def settle(self) -> None:
+        """Note the state at the end of a round as the one to go back to."""
+        self._finite = self._state()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Copies of all its tensors, on a CPU."""
+        return {name: value.cpu().numpy() for name, value in self._state().items()}
+
+    def moments(self) -> Mapping[str, tuple[Tensor, ...]]:
+        """None: the optimizer is the user's."""
+        return {}
+
+    def forget_moments(self, name: str, changed_T: Tensor) -> None:
+        """Nothing: the optimizer is the user's."""
+
+    def importances(self) -> Mapping[str, Tensor]:
+        """Cannot be told: gradients are the user's."""
+        raise PeercollabError(
+            "collaborate: criterion importance needs the gradients of training that is ours: take "
+            "another"
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: v.detach().clone() for name, v in self.network.state_dict().items()}
