@@ -11,7 +11,14 @@ from typing import Any, Literal
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import Checkpoints
 from peercollab.results.heartbeat import Beat, last_beat
-from peercollab.results.run_folder import METRICS, ROUNDS, RunFolder, read_config, resume_command
+from peercollab.results.run_folder import (
+    METRICS,
+    ROUNDS,
+    RunFolder,
+    own_names,
+    read_config,
+    resume_command,
+)
 from peercollab.training.metrics import SELECTION_METRIC
 
 State = Literal["running", "stopped", "killed", "ended"]
@@ -250,7 +257,9 @@ def _next(
     run: Path, config: Mapping[str, Any], state: State, rounds: int, checkpoint: int | None
 ) -> str:
     if state == "ended":
-        return f"peercollab recommend {run}, or peercollab report {run}"
+        own = own_names(config).get("--model")
+        model = f" --model {own}" if own else ""
+        return f"peercollab recommend {run}{model}, or peercollab report {run}"
     if state == "running":
         return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
     if checkpoint is None:

@@ -253,6 +253,8 @@ def test_a_network_of_a_file_is_trained_resumed_and_recommends(
     train = ["train", "--data", str(log), *OPTIONS.split()]
     assert main([*train, "--out", run, "--model", model]) == 0
     assert f"--model {model}" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["status", run]) == 0
+    assert f"recommend {run} --model {model}, or" in capsys.readouterr().out
     # A folder does not have code run that the user has not named.
     recommend = ["recommend", run, "--histories", str(log), "--k", "3"]
     assert main(recommend) == 2
