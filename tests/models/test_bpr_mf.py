@@ -1,14 +1,26 @@
 """BPR-MF: vectors of users and items, and what it says of users that it does not know."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from peercollab.data.layout import ReadOptions
+from peercollab.data.prepare import PrepareOptions, prepare
+from peercollab.data.read import read_interactions
+from peercollab.data.split import queries
 from peercollab.models.bpr_mf import BPRMFOptions
 from peercollab.models.build import build_model, model_bytes
+from peercollab.run import popularity_ranks
+from peercollab.training.metrics import metrics_of
+from peercollab.training.options import TrainingOptions
+from peercollab.training.scoring import ModelScorer, rank_targets
+from peercollab.training.trainer import Trainer
 from tests.models.common import ITEMS, USERS, any_weights, rows_of, some_histories, state_of
 
+CPU = torch.device("cpu")
 OPTIONS = BPRMFOptions(hidden_size=6)
 
 
@@ -68,3 +80,25 @@ def test_bytes_are_known_before_it_is_made() -> None:
     model = build_model(ITEMS, OPTIONS, seed=0, n_users=USERS)
     size = sum(value.nbytes for value in model.state_dict().values())
     assert model_bytes(ITEMS, OPTIONS, USERS) == size
+
+
+@pytest.mark.real_data
+def test_vectors_made_of_histories_rank_far_better_than_popularity(real_data: Path) -> None:
+    interactions = read_interactions(real_data / "ml-100k.inter", ReadOptions())
+    histories = prepare(interactions, PrepareOptions())[0].histories
+    trainer = Trainer(
+        histories,
+        BPRMFOptions(hidden_size=64),
+        TrainingOptions(epochs=10),
+        stream=1,
+        learning_rate=1e-3,
+        device=CPU,
+    )
+    for epoch in range(1, 11):
+        trainer.train_epoch(epoch)
+    asked = queries(histories, "validation")
+    nobody = replace(asked, users=np.full(len(asked), -1))
+    model = ModelScorer(trainer.model.eval(), CPU)
+    ranks = rank_targets(model, histories.items, nobody, keep_seen=False)
+    popular = popularity_ranks(histories, keep_seen=False)["validation"]
+    assert metrics_of(ranks)["ndcg@10"] > 1.2 * metrics_of(popular)["ndcg@10"]
