@@ -244,7 +244,7 @@ def _settings(shared: SharedSetup) -> dict[str, Any]:
         "targets": shared.training.targets,
         "init": shared.training.init,
         "exchange_every": transplant.every,
-        "ranked": rule.ranked,
+        "ranked": "average" if shared.training.ema or shared.training.swa else rule.ranked,
         "moments": transplant.moments,
         "select": transplant.select,
     }

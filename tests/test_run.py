@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from peercollab.cli import main
 from peercollab.transplant.options import RULES
@@ -309,6 +310,7 @@ def test_every_rule_changes_the_weights_of_a_short_run(
     from peercollab.actors.options import ExecutionOptions
     from peercollab.models.options import ModelOptions
     from peercollab.options import TrainOptions
+    from peercollab.results.checkpoint import peer_tree, read_tree
     from peercollab.run import train
     from peercollab.training.options import TrainingOptions
     from peercollab.transplant.options import TransplantOptions
@@ -325,8 +327,18 @@ def test_every_rule_changes_the_weights_of_a_short_run(
         execution=ExecutionOptions(executor="local"),
     )
     apart = replace(options, out=tmp_path / "without", transplant=TransplantOptions(rule="none"))
-    one, other = (train(of).rounds[-1]["peers"] for of in (options, apart))
-    assert all(own["loss"] != its["loss"] for own, its in zip(one, other, strict=True))
+    one, other = (train(of).rounds for of in (options, apart))
+    last = zip(one[-1]["peers"], other[-1]["peers"], strict=True)
+    assert all(own["loss"] != its["loss"] for own, its in last)
+    # 42 steps an epoch: every ten of them, every one, or at the end alone.
+    exchanges = {"papa": 4, "wash": 42, "sparta": 42}.get(rule, 1)
+    assert [record["exchanges"] for record in one] == [exchanges] * 2
+    for number in (1, 2):
+        own, its = (
+            read_tree(of.folder / "checkpoints" / "round-2", peer_tree(number))["trainer"]["model"]
+            for of in (options, apart)
+        )
+        assert any(not torch.equal(value, its[name]) for name, value in own.items())
 
 
 def test_filtering_once_differs_from_filtering_until_stable(log: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from peercollab.errors import PeercollabError
 from peercollab.models.model import Scope, SequenceModel
@@ -76,7 +77,8 @@ def layer_map(model: nn.Module) -> LayerMap:
             if id(value) in taken:
                 _require_stated(model, prefix + key, name, taken[id(value)])
                 del parameters[key]
-        if not parameters:
+        # Statistics without weights of their own are a layer, too: they go with those around them.
+        if not parameters and not isinstance(module, _NormBase):
             continue
         taken |= {id(value): prefix + key for key, value in parameters.items()}
         buffers = {
@@ -85,6 +87,8 @@ def layer_map(model: nn.Module) -> LayerMap:
             if value.is_floating_point() and prefix + key in state
         }
         # Python's sort is stable: the weight first, the rest as the module has them.
+        if not parameters and not buffers:
+            continue
         tensors = sorted((parameters | buffers).items(), key=lambda item: item[0] != "weight")
         name = name or OWN_PARAMETERS
         layers[name] = Layer(

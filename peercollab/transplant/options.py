@@ -3,7 +3,7 @@
 import inspect
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -132,6 +132,7 @@ class TransplantOptions:
     COMMON: ClassVar = ("exchange_every", "exchange_from", "exchange_until", "layers", "moments")
 
     def __post_init__(self) -> None:
+        self._require_choices()
         self.build()
 
     def build(self) -> Transplant:
@@ -196,8 +197,19 @@ class TransplantOptions:
                 )
         return rule
 
+    def _require_choices(self) -> None:
+        """Refuse words that are none of an option's, as the command line does."""
+        for name, hint in get_type_hints(TransplantOptions).items():
+            value, words = getattr(self, name, None), _words_of(hint)
+            if words and isinstance(value, str) and value not in words:
+                raise PeercollabError(
+                    f"{flag(name)} is {value!r}: take one of {', '.join(words)}"
+                    f"{did_you_mean(value, words)}"
+                )
+
     def _require_window(self) -> None:
-        if isinstance(self.exchange_every, int) and self.exchange_every < 1:
+        every = self.exchange_every
+        if every not in (None, "epoch") and not (type(every) is int and every >= 1):
             raise PeercollabError(
                 f"--exchange-every is {self.exchange_every}: give 1 or more steps, or epoch"
             )
@@ -211,6 +223,13 @@ class TransplantOptions:
                 f"--exchange-from {first:g} is after --exchange-until {last:g}: nothing would be "
                 "exchanged; take --rule none for that"
             )
+
+
+def _words_of(hint: Any) -> list[str]:
+    """The words that a type of an option allows; none where it is no choice."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [word for part in get_args(hint) for word in _words_of(part)]
 
 
 def described(rule: type[Rule]) -> str:

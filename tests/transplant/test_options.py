@@ -196,10 +196,47 @@ def test_bad_values_are_refused_by_name(given: dict[str, Any], message: str) -> 
     assert str(caught.value).startswith(message)
 
 
-def test_a_rule_brings_its_own_habits_and_options_come_before_them() -> None:
-    papa, diloco = TransplantOptions(rule="papa").build(), TransplantOptions(rule="diloco").build()
-    assert (papa.every, papa.select, papa.rule.shared_start) == (10, "greedy-soup", False)
-    assert (diloco.every, diloco.select, diloco.rule.shared_start) == (500, "best", True)
+# Steps between exchanges, how the run ends, whether all begin alike, which state is ranked.
+HABITS = {
+    "papa": (10, "greedy-soup", False, "after"),
+    "wash": (1, "uniform-soup", True, "after"),
+    "sparta": (1, "best", True, "after"),
+    "diloco": (500, "best", True, "after"),
+    **dict.fromkeys(
+        ("layer-wise", "parameter-wise", "average", "noise", "none"),
+        ("epoch", "best", False, "before"),
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", set(RULES) - {OwnRule.name})
+def test_a_rule_brings_its_own_habits(rule: str) -> None:
+    built = TransplantOptions(rule=rule).build()
+    assert (built.every, built.select, built.rule.shared_start, built.rule.ranked) == HABITS[rule]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"donors": "worst"}, "--donors is 'worst': take one of ring, best, random, mean"),
+        ({"weighting": "foo"}, "--weighting is 'foo': take one of sigmoid, arctan"),
+        ({"criterion": "entropie"}, "did you mean entropy?"),
+        ({"moments": "kept"}, "did you mean keep?"),
+        ({"layers": "middel"}, "did you mean middle?"),
+        ({"select": "soup"}, "--select is 'soup': take one of best, uniform-soup, greedy-soup"),
+        ({"exchange_every": 2.5}, "--exchange-every is 2.5"),
+        ({"exchange_every": True}, "--exchange-every is True"),
+        ({"exchange_every": "step"}, "--exchange-every is 'step': take one of epoch"),
+        ({"bins": 10**9}, "--bins is 1000000000: give 2 to 10,000"),
+    ],
+)
+def test_what_python_may_say_is_what_the_command_line_may(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(PeercollabError) as caught:
+        TransplantOptions(**given)
+    assert said in str(caught.value)
+
+
+def test_options_come_before_a_rules_habits() -> None:
     other = TransplantOptions(rule="papa", exchange_every="epoch", select="best").build()
     assert (other.every, other.select) == ("epoch", "best")
     published = TransplantOptions().build()

@@ -15,6 +15,9 @@ from peercollab.transplant.rules.rule import Rule
 
 DONORS_BY_VALUE = ("best", "mean")
 
+# The whole of a small layer has no more entries.
+MOST_BINS = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRule(Rule):
@@ -27,8 +30,8 @@ class LayerRule(Rule):
     bins: int = BINS
 
     def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise PeercollabError(f"--bins is {self.bins}: give 2 or more")
+        if not 2 <= self.bins <= MOST_BINS:
+            raise PeercollabError(f"--bins is {self.bins}: give 2 to {MOST_BINS:,}")
 
     @property
     def compares(self) -> bool:
