@@ -123,9 +123,10 @@ def test_a_round_of_64_peers_costs_the_coordinator_less_than_a_second(
 
     seconds = []
     for round in (1, 2, 3):
-        started = time.perf_counter()
+        # Of this process: what else the machine does is no cost of the coordinator's.
+        started = time.process_time()
         line = json.dumps(coordinator.run_round(round).as_json())
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         assert json.loads(line)["exchanges"] == 1
     assert peers.grafted >= 3 * (PEERS - 1)
     print(f"{plan}: {min(seconds):.3f} s, {len(line)} bytes")
