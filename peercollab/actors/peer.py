@@ -36,6 +36,10 @@ from peercollab.transplant.layers import LayerMap, layer_tensors
 from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
 from peercollab.transplant.rules.rule import Select
 
+# By how many times the largest weight may grow within a round before a peer gives it to others;
+# where it is below 1, from 1.
+MOST_GROWTH = 1e4
+
 
 class Peer:
     """One peer of a run.
@@ -79,6 +83,7 @@ class Peer:
         self.grafting = Grafting(self.trainer.model, shared.transplant, self.trainer, device)
         self._round = 0
         self._trouble: str | None = None
+        self._most = math.inf
         self._last_finite = self.trainer.state()
         self._is_ruined = False
         self._kept: tuple[Best, Weights] | None = None
@@ -114,8 +119,9 @@ class Peer:
     def train(self, round: int, stop: int) -> str | None:
         """Go on with the round's epoch up to and including a step.
 
-        A peer that comes to a loss or a weight that is no finite number goes back to its last
-        finite state and sits the rest of the round out.
+        A peer that comes to a loss or a weight that is no finite number, or to weights so large
+        that others must not have them, goes back to its last finite state and sits the rest of
+        the round out.
 
         Returns
         -------
@@ -129,7 +135,7 @@ class Peer:
                 self._begin(round)
             if self._trouble is None:
                 try:
-                    self._epoch = self.trainer.train_to(stop, self._tell_step)
+                    self._epoch = self.trainer.train_to(stop, self._tell_step, self._most)
                     self._require_finite_moments()
                 except DivergedError as error:
                     self._sit_out(str(error))
@@ -260,6 +266,9 @@ class Peer:
         self._epoch = Epoch(math.nan, 0, self.trainer.learning_rate)
         if self._is_ruined or not self.trainer.is_finite():
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
+        # A peer that explodes while its numbers are still finite would take all others along.
+        if self.rule.exchanges and self.rule.has_donors:
+            self._most = MOST_GROWTH * max(1.0, self.trainer.largest_weight())
         self.trainer.begin_epoch(round)
 
     def _sit_out(self, trouble: str) -> None:

@@ -143,7 +143,7 @@ class Trainer:
         )
         self.importance.restart()
 
-    def train_to(self, stop: int, on_step: OnStep | None = None) -> Epoch:
+    def train_to(self, stop: int, on_step: OnStep | None = None, most: float = math.inf) -> Epoch:
         """Go on with the epoch up to and including step `stop`, and say how it went so far.
 
         Where an epoch is interrupted makes no difference to what comes out.
@@ -154,11 +154,13 @@ class Trainer:
             Steps of the epoch that will then be done.
         on_step
             Called every few steps with the step, the steps in all, and the mean loss so far.
+        most
+            How large a weight may become.
 
         Raises
         ------
         DivergedError
-            The loss or a weight is not a finite number.
+            The loss or a weight is not a finite number, or a weight is larger than `most`.
         """
         running = self._running
         self.model.train()
@@ -172,6 +174,11 @@ class Trainer:
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
             raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
+        if most < math.inf and (largest := self.largest_weight()) > most:
+            raise self._diverged(
+                f"the largest weight came to {largest:.3g}, above {most:.3g}, by step {stop}",
+                running.number,
+            )
         if running.step < stop == self.steps_per_epoch:
             self.averaging.after_epoch()
         running.step = stop
@@ -185,8 +192,11 @@ class Trainer:
     def is_finite(self) -> bool:
         """Whether every weight, and every statistic in a buffer, is a finite number."""
         values = [v.detach() for v in self.model.state_dict().values() if v.is_floating_point()]
-        largest = torch.nn.utils.get_total_norm(values, norm_type=math.inf)
-        return bool(largest.isfinite())
+        return math.isfinite(_largest(values))
+
+    def largest_weight(self) -> float:
+        """The largest absolute value of any weight; statistics in buffers do not count."""
+        return _largest([weight.detach() for weight in self.model.parameters()])
 
     def moments(self) -> dict[str, tuple[Tensor, ...]]:
         """Adam's two moments of each parameter, in place: writing to one changes the optimizer."""
@@ -318,6 +328,10 @@ class _RunningEpoch:
 
     def mean_loss(self) -> float:
         return self.loss_sum.item() / max(self.positions, 1)
+
+
+def _largest(values: list[Tensor]) -> float:
+    return float(torch.nn.utils.get_total_norm(values, norm_type=math.inf))
 
 
 def _copied(state: Any) -> Any:
