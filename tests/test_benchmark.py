@@ -16,7 +16,7 @@ import torch
 
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.training.precision import Numbers, choose
-from scripts.benchmarks import convergence, measure, memory, training
+from scripts.benchmarks import convergence, measure, memory, planning, training
 from scripts.benchmarks.__main__ import PARTS, main
 from scripts.benchmarks.limits import HeadProducts
 from scripts.benchmarks.measure import added_memory, in_turns, ratios, spread
@@ -81,6 +81,18 @@ def test_rounds_over_ray_give_whole_rows(tmp_path: Path) -> None:
     rows = json.loads(out.read_text())["rows"]
     require_whole(rows, "round")
     assert sum(row["bar"] is not None for row in rows) == 4
+
+
+def test_plans_have_a_bar_where_they_are_linear_in_peers(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "RUNS", 1)
+    sizes = replace(TINY, planning=((8, 200), (64, 200)))
+    rows = planning.measure(replace(setting, sizes=sizes))
+    with_bar = [row.what.rpartition(" ")[2] for row in rows if row.bar is not None]
+    assert with_bar == ["ring", "best", "random"]
+    assert all("64 peers" in row.what for row in rows if row.bar is not None)
+    assert {row.bar for row in rows} == {None, Bar("at most", 50)}
 
 
 def test_the_command_prints_a_table_and_writes_json(

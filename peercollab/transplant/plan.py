@@ -90,15 +90,6 @@ class TransplantPlan:
         return replace(self, receivers=(receiver,), transfers=own)
 
 
-def transfers_of(shares: Mapping[tuple[int, int], Mapping[str, float]]) -> tuple[Transfer, ...]:
-    """Transfers from shares by receiver and donor, without what is empty, in ascending order."""
-    return tuple(
-        Transfer(receiver, donor, given)
-        for (receiver, donor), layers in sorted(shares.items())
-        if (given := {name: share for name, share in layers.items() if share})
-    )
-
-
 def from_all_others(
     receivers: Sequence[int], donors: Sequence[int], layers: Sequence[str], share: float
 ) -> tuple[Transfer, ...]:

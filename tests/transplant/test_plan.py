@@ -1,7 +1,11 @@
 """The plan of an exchange is a pure function of statistics, rule and occasion."""
 
 import copy
+import random
+import sys
 from collections import defaultdict
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -239,6 +243,39 @@ def test_a_donor_is_asked_once_for_what_all_its_receivers_get_alike() -> None:
     statistics = statistics_of(4)
     assert len(make_plan(NOW, Papa(), LAYERS, statistics).requests()) == 4
     assert len(make_plan(NOW, Wash(), LAYERS, statistics).requests()) == 12
+
+
+def lines_run(donors: Donors, peers: int, layers: int) -> int:
+    """How many lines of Python a plan takes, each turn of a loop counted: its work, no time."""
+    names = [f"layers.{at}" for at in range(layers)]
+    found = {name: Layer(name, "middle", {f"{name}.weight": (4, 4)}) for name in names}
+    generator = random.Random(1)
+    statistics = {peer: {name: generator.random() for name in names} for peer in range(peers)}
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        make_plan(NOW, LayerWise(donors=donors), found, statistics)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["ring", "best", "random"])
+def test_the_work_of_a_plan_grows_as_peers_and_layers_do(kind: Donors) -> None:
+    few = lines_run(kind, 16, 40)
+    assert lines_run(kind, 32, 40) < 2.6 * few
+    assert lines_run(kind, 16, 80) < 2.2 * few
+
+
+def test_the_work_for_the_mean_of_all_others_does_not() -> None:
+    assert lines_run("mean", 32, 40) > 3 * lines_run("mean", 16, 40)
 
 
 def test_the_pull_of_papa_shrinks_with_the_learning_rate() -> None:

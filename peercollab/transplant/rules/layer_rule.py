@@ -10,7 +10,7 @@ from peercollab.transplant import donors
 from peercollab.transplant.criteria import BINS, CRITERIA, Criterion, CriterionName, entropy
 from peercollab.transplant.donors import Donors, Sources
 from peercollab.transplant.exchange import Exchange
-from peercollab.transplant.plan import LayerStatistics, Transfer, transfers_of
+from peercollab.transplant.plan import LayerStatistics, Transfer
 from peercollab.transplant.rules.rule import Rule
 
 DONORS_BY_VALUE = ("best", "mean")
@@ -64,17 +64,25 @@ class LayerRule(Rule):
         layers: Sequence[str],
         statistics: Mapping[int, LayerStatistics],
     ) -> tuple[Transfer, ...]:
-        shares: dict[tuple[int, int], dict[str, float]] = defaultdict(dict)
+        # By the places of receiver and donor.
+        shares: list[dict[int, dict[str, float]]] = [defaultdict(dict) for _ in peers]
         fixed = self._fixed_sources(len(peers), exchange.draw)
         is_measured = self.measure is not None
         for layer in layers:
             values = [statistics[peer][layer] if is_measured else 0.0 for peer in peers]
             for place, sources in enumerate(fixed or self._sources_of(values)):
-                received = sum(values[donor] * weight for donor, weight in sources.items())
+                received = 0.0
+                for donor, weight in sources.items():
+                    received += values[donor] * weight
                 given = 1 - self.keep(values[place], received)
                 for donor, weight in sources.items():
-                    shares[peers[place], peers[donor]][layer] = given * weight
-        return transfers_of(shares)
+                    if share := given * weight:
+                        shares[place][donor][layer] = share
+        return tuple(
+            Transfer(receiver, peers[donor], by_donor[donor])
+            for receiver, by_donor in zip(peers, shares, strict=True)
+            for donor in sorted(by_donor)
+        )
 
     def _fixed_sources(self, n_peers: int, draw: int) -> Sources | None:
         """The donors, where they are the same for every layer."""
