@@ -20,8 +20,8 @@ ALONE = "--peers 1 --rule none"
 # They become folders.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-# Names that trainings of `Recipe.member` have.
-MEMBER = re.compile(r"solo(-shared)?-\d+|solo-shared")
+# Names that trainings of `Recipe.member` and of a search have.
+MEMBER = re.compile(r"solo(-shared)?-\d+|solo-shared|.*\.t\d+")
 
 # What an arm cannot tell anew, as it would be judged on something else than the others.
 COMMON = {
@@ -188,7 +188,11 @@ def make_arm(told: str, base: TrainOptions, changes: Sequence[str] = (), mark: s
             f"--arms: {name!r} is no arm: take {', '.join(RECIPES)}, or NAME=OPTIONS such as "
             f"'wide=--hidden-size 256'{did_you_mean(name, list(RECIPES))}"
         )
-    options = _options(name, [*changes, *shlex.split(recipe.options)], base)
+    try:
+        words = shlex.split(recipe.options)
+    except ValueError as error:
+        raise PeercollabError(f"arm {name}: {recipe.options!r} is cut short: {error}") from error
+    options = _options(name, [*changes, *words], base)
     if recipe.longer:
         options = _longer(options, base.execution.peers)
     if recipe.ending is None:

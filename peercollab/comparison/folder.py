@@ -88,10 +88,17 @@ class ComparisonFolder:
         write_whole(self.path / COMPARISON, _text(comparison))
 
     def _asked(self) -> dict[str, Any]:
+        path = self.path / ASKED
         try:
-            return dict(json.loads((self.path / ASKED).read_text(encoding="utf-8")))
+            asked = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise PeercollabError(f"{self.path / ASKED} is damaged: {error}") from error
+            raise PeercollabError(f"{path} is damaged: {error}") from error
+        known = isinstance(asked, dict) and "data_checksum" in asked
+        if not (known and isinstance(asked.get("arms"), dict)):
+            raise PeercollabError(
+                f"{path} is damaged, or of another version of peercollab: give another folder"
+            )
+        return asked
 
     def _require_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if before["data_checksum"] != now["data_checksum"]:

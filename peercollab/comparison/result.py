@@ -190,8 +190,12 @@ def conclusion(
     """What a user should do, in a sentence or two."""
     if not differences:
         return "Too little has come to an end for a comparison."
-    dearer = {arm["name"] for arm in arms if arm["inference_cost"] > 1}
-    claimed = [of for of in differences if of["claimed"] and of["arm"] not in dearer]
+    sizes = {arm["name"]: _size(arm) for arm in arms}
+    claimed = [
+        of
+        for of in differences
+        if of["claimed"] and sizes.get(of["arm"], 0) <= sizes.get(baseline, 0)
+    ]
     better = [of for of in claimed if of["difference"] > 0]
     if not better:
         return (
@@ -204,6 +208,13 @@ def conclusion(
     return (
         f"At the same inference cost {best['arm']} is better than {baseline} by "
         f"{best['difference']:.4f} NDCG@10.{also}"
+    )
+
+
+def _size(arm: Mapping[str, Any]) -> int:
+    """Parameters of all that an arm serves with, from a seed that is done; 0 if none is."""
+    return next(
+        (entry["parameters"] for entry in arm["seeds"].values() if entry and not entry["error"]), 0
     )
 
 

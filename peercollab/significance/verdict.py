@@ -49,8 +49,8 @@ def _limit(it: Comparison) -> str:
         return _without_normality(it)
     if it.claimed_if_alone:
         return (
-            f"Alone it would be shown, but the best of {it.arms} arms may be so by luck: more "
-            "seeds would tell."
+            f"Alone it would be shown, but the most extreme of {it.arms} arms may be so by luck: "
+            "more seeds would tell."
         )
     trainings = f"{_interval(it.new_trainings.interval)}, {_p(it.new_trainings, it)}"
     if it.new_trainings.shown and not it.new_users.shown:
@@ -79,7 +79,12 @@ def _seeds(it: Comparison) -> str:
         return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."
     if it.seeds_needed <= len(it.seeds):
         return ""
-    return f"If it is real and as large, about {it.seeds_needed} seeds would show it."
+    alone = "" if it.arms == 1 else ", were it the only arm"
+    users = "" if it.new_users.shown else "; that it holds for other users takes more users"
+    return (
+        f"If it is real and as large, about {it.seeds_needed} seeds would tell it from the luck of "
+        f"training{alone}{users}."
+    )
 
 
 def _without_normality(it: Comparison) -> str:

@@ -91,6 +91,8 @@ def test_changes_yield_to_what_an_arm_says_itself_and_mark_what_is_trained(
         ("sollo", "did you mean solo?"),
         ("solo=--lr 1", "has a meaning of its own"),
         ("solo-2=--lr 1", "has a meaning of its own"),
+        ("solo.t1=--lr 1", "has a meaning of its own"),
+        ("mine=--lr '0.1", "is cut short"),
         ("solo-shared=--lr 1", "has a meaning of its own"),
         ("../up=--lr 1", "cannot be the name of an arm"),
         ("=--lr 1", "cannot be the name of an arm"),

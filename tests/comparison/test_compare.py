@@ -17,6 +17,7 @@ import pytest
 from peercollab.cli import main
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.result import conclusion
 from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
@@ -162,6 +163,31 @@ def test_what_is_done_under_a_seed_is_compared_before_the_others_are(
     (difference,) = result["differences"]
     assert difference["arm"] == "layer-wise"
     assert len(difference["by_seed"]) == 1
+
+
+def test_what_serves_with_more_parameters_is_no_candidate() -> None:
+    def arm(name: str, parameters: int) -> dict[str, Any]:
+        entry = {"error": None, "parameters": parameters}
+        return {"name": name, "inference_cost": 1, "seeds": {"1": entry, "2": None}}
+
+    differences = [
+        {"arm": name, "claimed": True, "difference": gain}
+        for name, gain in (("wide", 0.02), ("same", 0.01))
+    ]
+    arms = [arm("solo", 100), arm("wide", 400), arm("same", 100)]
+    told = conclusion(differences, arms, "solo")
+    assert told == "At the same inference cost same is better than solo by 0.0100 NDCG@10."
+    told = conclusion(differences[:1], arms, "solo")
+    assert "nothing here is shown to be better than solo" in told
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"data_checksum": "1", "arms": 3}', "no json"])
+def test_a_damaged_record_of_what_was_asked_is_told(content: str, changed: Changed) -> None:
+    options = changed()
+    options.folder.mkdir()
+    (options.folder / "asked.json").write_text(content)
+    with pytest.raises(PeercollabError, match=r"asked\.json is damaged"):
+        compare(options)
 
 
 def test_without_a_baseline_nothing_is_said_to_differ(changed: Changed) -> None:

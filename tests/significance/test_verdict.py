@@ -97,7 +97,7 @@ def test_training_luck_is_not_claimed_beyond_the_trained_models() -> None:
     assert verdict(THREE_SEEDS) == (
         f"{OF_THESE_MODELS} Over 3 seeds this is not yet distinguishable from the luck of "
         "training: on these users [-0.0020, +0.0100], p = 0.15. If it is real and as large, about "
-        "7 seeds would show it."
+        "7 seeds would tell it from the luck of training."
     )
 
 
@@ -128,7 +128,8 @@ def test_one_seed_speaks_of_these_models_only() -> None:
 def test_nothing_shown_is_not_equality() -> None:
     comparison = replace(THREE_SEEDS, new_users=NOT_SHOWN)
     assert verdict(comparison) == (
-        f"{NO_DIFFERENCE} If it is real and as large, about 7 seeds would show it."
+        f"{NO_DIFFERENCE} If it is real and as large, about 7 seeds would tell it from the luck of "
+        "training; that it holds for other users takes more users."
     )
 
 
@@ -154,9 +155,10 @@ def test_what_holms_correction_takes_away_is_said() -> None:
     assert verdict(comparison) == (
         "No difference between layer-wise and solo is shown: +0.0040 NDCG@10 [+0.0002, +0.0078] "
         "(0.1730 against 0.1690), p = 0.12 among 3 arms. That is not to say that they are equal: "
-        "anything in the interval may be true. Alone it would be shown, but the best of 3 arms may "
-        "be so by luck: more seeds would tell. If it is real and as large, about 8 seeds would "
-        "show it."
+        "anything in the interval may be true. Alone it would be shown, but the most extreme of 3 "
+        "arms may be so by luck: more seeds would tell. If it is real and as large, about 8 seeds "
+        "would tell it from the luck of training, were it the only arm; that it holds for other "
+        "users takes more users."
     )
 
 
