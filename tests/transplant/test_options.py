@@ -209,7 +209,7 @@ HABITS = {
 }
 
 
-@pytest.mark.parametrize("rule", set(RULES) - {OwnRule.name})
+@pytest.mark.parametrize("rule", [name for name in RULES if name != OwnRule.name])
 def test_a_rule_brings_its_own_habits(rule: str) -> None:
     built = TransplantOptions(rule=rule).build()
     assert (built.every, built.select, built.rule.shared_start, built.rule.ranked) == HABITS[rule]
