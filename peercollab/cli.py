@@ -23,7 +23,7 @@ from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import comparison_in_words, is_comparison
 from peercollab.comparison.table import print_comparison
-from peercollab.config_file import PresetName, preset_words, words_of
+from peercollab.config_file import PresetName, expanded
 from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
@@ -152,12 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str]) -> Any:
     if arguments[:1] != ["train"] or "--help" in arguments:
         return parse(Command, arguments)
-    _, *told = arguments
-    if (config := value_of("--config", told)) is not None:
-        # Of an option that is there twice the last one counts: the command line's own.
-        told = [*words_of(Path(config)), *told]
-    if (preset := value_of("--preset", told)) is not None:
-        told = [*preset_words(preset), *told]
+    told = expanded(arguments[1:])
     if (run := value_of("--resume", told)) is None:
         return parse(Command, ["train", *told]).options
     # What is not told anew is as it was.

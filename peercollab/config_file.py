@@ -1,6 +1,7 @@
 """Options in a file: TOML, with the names that they have on the command line."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -45,6 +46,25 @@ def words_of(path: Path) -> list[str]:
             )
         words += words_for(name, value, f"--config {path}")
     return words
+
+
+def expanded(words: Sequence[str]) -> list[str]:
+    """Words of the command line, with what a preset and a file stand for put in front of them.
+
+    Of an option that is there twice the last one counts: the command line's own, then the file's.
+    """
+    left, given = [], {"--preset": "", "--config": ""}
+    ahead = iter(words)
+    for word in ahead:
+        option, is_one_word, value = word.partition("=")
+        if option in given and (value := value if is_one_word else next(ahead, "")):
+            given[option] = value
+        else:
+            # Also where nothing follows, which is for the parser to say.
+            left.append(word)
+    front = preset_words(given["--preset"]) if given["--preset"] else []
+    front += words_of(Path(given["--config"])) if given["--config"] else []
+    return [*front, *left]
 
 
 def preset_words(name: str) -> list[str]:

@@ -132,3 +132,11 @@ def test_pcrec_is_what_was_published() -> None:
     training = options.training
     assert (training.epochs, training.patience, training.lr) == (200, 0, 1e-3)
     assert (options.transplant.rule, options.execution.peers) == ("layer-wise", 2)
+
+
+@pytest.mark.parametrize("option", ["--config", "--preset"])
+def test_an_option_without_its_value_is_refused(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--out", str(tmp_path / "run"), option]) == 2
+    assert option in capsys.readouterr().err

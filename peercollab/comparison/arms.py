@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from peercollab.command_line import did_you_mean, parse
+from peercollab.config_file import expanded
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.transplant.options import RULES
@@ -189,7 +190,7 @@ def make_arm(told: str, base: TrainOptions, changes: Sequence[str] = (), mark: s
             f"'wide=--hidden-size 256'{did_you_mean(name, list(RECIPES))}"
         )
     try:
-        words = shlex.split(recipe.options)
+        words = expanded(shlex.split(recipe.options))
     except ValueError as error:
         raise PeercollabError(f"arm {name}: {recipe.options!r} is cut short: {error}") from error
     options = _options(name, [*changes, *words], base)

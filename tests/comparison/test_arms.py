@@ -119,3 +119,10 @@ def test_the_guide_tells_of_every_arm() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
     for name in RECIPES:
         assert f"`{name}`" in guide
+
+
+def test_an_arm_may_be_a_preset_of_which_its_own_options_win(base: TrainOptions) -> None:
+    arm = make_arm("pcrec=--preset pcrec --dropout 0.1", base)
+    network = arm.trainings[0].options.model
+    assert (network.hidden_size, network.dropout) == (256, 0.1)
+    assert arm.trainings[0].options.training.patience == 0
