@@ -103,12 +103,38 @@ def test_actors_and_local_peers_come_to_the_same_bytes(
     make_shared: MakeShared,
     histories: Histories,
 ) -> None:
+    shared = make_shared(TransplantOptions(rule=rule), epochs=ROUNDS)
+    require_same_bytes(shared, histories, setups(n_peers), actors)
+
+
+OTHER_WAYS: list[dict[str, Any]] = [
+    {"donors": "best"},
+    {"donors": "mean", "criterion": "importance"},
+    {"donors": "random", "moments": "transplant"},
+    {"rule": "average", "align": True},
+    {"rule": "parameter-wise", "moments": "reset"},
+    {"rule": "papa", "exchange_every": 2, "align": True, "moments": "transplant"},
+    {"rule": "diloco", "exchange_every": 3},
+    {"layers": "final", "select": "greedy-soup"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", OTHER_WAYS, ids=lambda given: " ".join(map(str, given.values())))
+def test_with_other_options_they_come_to_the_same_bytes_too(
+    given: dict[str, Any], actors: list[Any], make_shared: MakeShared, histories: Histories
+) -> None:
+    shared = make_shared(TransplantOptions(**given), epochs=ROUNDS)
+    require_same_bytes(shared, histories, setups(4), actors)
+
+
+def require_same_bytes(
+    shared: SharedSetup, histories: Histories, own: Sequence[PeerSetup], actors: list[Any]
+) -> None:
     import ray
 
-    shared = make_shared(TransplantOptions(rule=rule), epochs=ROUNDS)
-    own = setups(n_peers)
     records, weights = outcome(shared, histories, own)
-    handles = actors[:n_peers]
+    handles = actors[: len(own)]
     ray.get([h.become.remote(s, shared, histories) for h, s in zip(handles, own, strict=True)])
     from_afar, _ = lead(RayPeers(handles, patience=60), shared)
     assert same(weights, ray.get([handle.weights.remote() for handle in handles]))

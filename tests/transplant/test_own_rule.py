@@ -2,15 +2,18 @@
 
 import pickle
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from peercollab.cli import main
 from peercollab.errors import PeercollabError
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.rules.own_rule import OwnRule
+from tests.test_run import log as log
 
 GUIDE = Path(__file__).parents[2] / "docs" / "write-a-rule.md"
 
@@ -132,3 +135,19 @@ def test_the_file_is_read_once(tmp_path: Path) -> None:
     options = TransplantOptions(rule=f"{path}:mine")
     path.unlink()
     assert options.build().rule is options.build().rule
+
+
+def test_the_command_of_the_guide_runs(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (command,) = re.findall(r"```sh\n(.*?)\n```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("interactions.csv").write_bytes(log.read_bytes())
+    Path("larger.py").write_text(source, encoding="utf-8")
+    program, *words = shlex.split(command)
+    assert program == "peercollab"
+    faster = "--executor local --epochs 1 --hidden-size 8 --batch-size 16"
+    assert main([*words, *faster.split()]) == 0
+    assert (tmp_path / "runs" / "larger" / "best" / "model.safetensors").exists()
