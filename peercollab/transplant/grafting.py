@@ -103,10 +103,7 @@ class Grafting:
         taking_part = choose_layers(self.layers, transplant.layers)
         self._tensors = {name: travelling(layer, self._rule) for name, layer in taking_part.items()}
         self._buffers = frozenset[str]().union(*(layer.buffers for layer in taking_part.values()))
-        own = self._bundles(self._tensors)
-        with torch.no_grad():
-            self._rule.rehearse(own)
-        self.memory: Memory = self._rule.begin(own)
+        self.memory: Memory = self._rule.begin(self._bundles(self._tensors))
         self._compared = 0
 
     def statistics(self, layers: Sequence[str]) -> LayerStatistics:

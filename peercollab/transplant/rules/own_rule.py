@@ -11,7 +11,7 @@ from torch import Tensor
 from peercollab.errors import PeercollabError
 from peercollab.own_code import load, read_source
 from peercollab.transplant.rules.layer_wise import LayerWise
-from peercollab.transplant.rules.rule import Bundle, Bundles
+from peercollab.transplant.rules.rule import Bundle
 
 Mix = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -71,16 +71,6 @@ class OwnRule(LayerWise):
                 f"{self._where}: it must take the receiver's tensor, the donor's tensor and a "
                 f"share: {error}"
             ) from error
-
-    def rehearse(self, own: Bundles) -> None:
-        """Ask the function about the smallest tensor of each number of dimensions."""
-        smallest: dict[int, str] = {}
-        for name, (own_T, *_) in own.items():
-            known = smallest.get(own_T.ndim)
-            if known is None or own_T.numel() < own[known][0].numel():
-                smallest[own_T.ndim] = name
-        for name in smallest.values():
-            self.mix(name, own[name][:1], (own[name][0] + 1,), 0.5)
 
     def mix(self, name: str, own: Bundle, donor: Bundle, keep: float) -> Bundle:
         """Ask the function.

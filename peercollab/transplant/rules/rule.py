@@ -135,9 +135,6 @@ class Rule:
         """
         return ()
 
-    def rehearse(self, own: Bundles) -> None:
-        """Find out, before anything is trained, whether it can mix tensors such as these."""
-
     def begin(self, own: Bundles) -> Memory:
         """What is remembered before a peer has been trained at all."""
         return {}
