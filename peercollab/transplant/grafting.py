@@ -110,9 +110,16 @@ class Grafting:
         """The rule's criterion of each layer; empty if the rule measures none."""
         if (criterion := self._rule.measure) is None:
             return {}
-        of_gradient = criterion.of == "gradient"
-        measured = self._learner.importances() if of_gradient else layer_tensors(self._model)
-        return {name: criterion.measure(measured[self.layers[name].weight]) for name in layers}
+        weights = {name: self.layers[name].weight for name in layers}
+        if criterion.of == "gradient":
+            measured = self._learner.importances()
+            # To the loss statistics and frozen weights, which have no gradient, do not matter.
+            return {
+                name: criterion.measure(measured[weight]) if weight in measured else 0.0
+                for name, weight in weights.items()
+            }
+        tensors = layer_tensors(self._model)
+        return {name: criterion.measure(tensors[weight]) for name, weight in weights.items()}
 
     def export(self, request: Request) -> Parcel:
         """What is asked of it, on a CPU: views of the present weights, or copies."""

@@ -178,6 +178,38 @@ def test_statistics_are_averaged_with_their_layer_also_where_weights_go_beyond(
             torch.testing.assert_close(state[name], (apart[0][name] + apart[1][name]) / 2)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"criterion": "l2-norm"}, {"criterion": "importance"}], ids=str
+)
+def test_every_criterion_gives_statistics_without_weights_a_share(
+    options: dict[str, Any], make_shared: MakeShared, histories: Histories
+) -> None:
+    shared = normed(make_shared(TransplantOptions(**options)), PlainlyNormed)
+    (record,), _ = lead(LocalPeers(local(shared, histories, setups(2))), shared, rounds=1)
+    shares = [transfer["shares"] for transfer in record.as_json()["transfers"]]
+    assert sum(share["network.norm"] for share in shares) == pytest.approx(1)
+    if options.get("criterion") == "importance":
+        # There is no gradient that would tell which peer's are better.
+        assert [share["network.norm"] for share in shares] == [0.5, 0.5]
+
+
+class Frozen(Normed):
+    """An embedding that is not trained."""
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        self.items.weight.requires_grad_(False)
+
+
+def test_weights_that_are_not_trained_have_no_importance(
+    make_shared: MakeShared, histories: Histories
+) -> None:
+    shared = normed(make_shared(TransplantOptions(criterion="importance")), Frozen)
+    (record,), _ = lead(LocalPeers(local(shared, histories, setups(2))), shared, rounds=1)
+    for transfer in record.as_json()["transfers"]:
+        assert transfer["shares"]["network.items"] == 0.5
+
+
 def test_statistics_that_are_not_finite_keep_a_peer_out(
     make_shared: MakeShared, histories: Histories
 ) -> None:
