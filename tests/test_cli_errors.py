@@ -93,8 +93,14 @@ def test_a_missing_file_and_a_folder(
             ["--steepness", "3", "--rule", "average"],
             "--steepness has no effect with --rule average",
         ),
-        (["--tied", "--layers", "final"], "--layers final names no layer"),
-        (["--model", "bpr-mf", "--layers", "final"], "--layers final names no layer"),
+        (
+            ["--tied", "--layers", "final", "--executor", "local"],
+            "--layers final names no layer",
+        ),
+        (
+            ["--model", "bpr-mf", "--layers", "final", "--executor", "local"],
+            "--layers final names no layer",
+        ),
         (["--bins", "1000000000"], "--bins is 1000000000"),
         (["--layers", "final", "--rule", "none"], "--layers has no effect with --rule none"),
         (["--threads-per-peer", "0"], "--threads-per-peer is 0"),
