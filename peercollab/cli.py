@@ -216,6 +216,9 @@ def _compare(options: CompareOptions) -> int:
     result = compare(options)
     print_comparison(Console(), result)
     print(f"report: {write_comparison_report(options.folder, result)}")
+    entries = [entry for arm in result["arms"] for entry in arm["seeds"].values()]
+    if not any(entry and not entry["error"] for entry in entries):
+        raise PeercollabError("no training came to a model: see the lines below the table")
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peercollab.comparison.table import HEAD, failures_of, rows_of
+from peercollab.comparison.table import failures_of, left_of, table_of
 
 Record = Mapping[str, Any]
 
@@ -48,8 +48,9 @@ def comparison(record: Record) -> str:
         [
             _told(record["data"]),
             f"```sh\n{record['command']}\n```",
-            _table(HEAD, rows_of(record)),
+            _table(*table_of(record)),
             *failures_of(record),
+            *left_of(record),
             record["conclusion"],
         ]
     )
@@ -65,17 +66,18 @@ def shares(record: Record) -> str:
         for layer in next(iter(by_receiver.values())):
             taken = [f"{of[layer]:.2f}" if layer in of else "-" for of in by_receiver.values()]
             rows.append((arm["name"], layer, ", ".join(taken)))
-    return _table(("arm", "layer", "donors' share in peer 1, 2, ..."), rows)
+    return _table(("arm", "layer", "donors' share in peer 1, 2, ..."), *rows)
 
 
 def similarity(record: Record) -> str:
     """How alike peers are before they mix, by arm and scope, at some rounds and at the last."""
     rows = []
     for arm in record["arms"]:
-        for scope, values in (arm["exchanges"] or {"similarity": {}})["similarity"].items():
-            at = [f"{values[round - 1]:.2f}" if round <= len(values) else "-" for round in ROUNDS]
-            rows.append((arm["name"], scope, *at, f"{values[-1]:.2f} ({len(values)})"))
-    return _table(("arm", "scope", *(f"round {round}" for round in ROUNDS), "last"), rows)
+        for scope, by_round in (arm["exchanges"] or {"similarity": {}})["similarity"].items():
+            at = [f"{by_round[key]:.2f}" if (key := str(of)) in by_round else "-" for of in ROUNDS]
+            last = list(by_round)[-1]
+            rows.append((arm["name"], scope, *at, f"{by_round[last]:.2f} ({last})"))
+    return _table(("arm", "scope", *(f"round {of}" for of in ROUNDS), "last"), *rows)
 
 
 def models(record: Record) -> str:
@@ -98,7 +100,7 @@ def models(record: Record) -> str:
     return "\n\n".join(
         [
             f"{_told(record['data'])} {record['epochs']} epochs, seed {record['seed']}.",
-            _table(head, [*rows, ("popularity", "", "", "", "", *values)]),
+            _table(head, *rows, ("popularity", "", "", "", "", *values)),
         ]
     )
 
@@ -124,7 +126,7 @@ def _differ(shares: Iterable[float]) -> bool:
     return max(known) - min(known) > 0.01
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], *rows: Sequence[str]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 

@@ -1,6 +1,7 @@
 """Pieces of work as Ray tasks, as many at a time as the cluster has room for."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import ray
@@ -24,6 +25,8 @@ RETRIES = 3
 class RayPool:
     """Every piece has a process of its own, and the cores and GPUs of one peer.
 
+    Ray is started, or joined, when there is a piece to be done.
+
     Parameters
     ----------
     options
@@ -32,31 +35,13 @@ class RayPool:
         CPU threads of a piece.
     shared
         What all pieces of work read; put into the object store once.
-
-    Raises
-    ------
-    PeercollabError
-        Ray cannot be reached, or has no room for a single piece.
     """
 
     has_own_processes = True
 
     def __init__(self, options: ExecutionOptions, threads: int, shared: Any) -> None:
-        self._leave = connect(options)
-        try:
-            bundle = room_for_one(options, threads)
-            self._shared = ray.put(shared)
-        except BaseException:
-            self._leave()
-            raise
-        # After each piece its process ends: the next has its own memory to be measured, and no
-        # GPU memory is kept.
-        self._do = ray.remote(
-            num_cpus=bundle["CPU"],
-            num_gpus=bundle.get("GPU", 0),
-            max_calls=1,
-            max_retries=RETRIES,
-        )(_do)
+        self._options, self._threads, self._shared = options, threads, shared
+        self._leave: Callable[[], None] = lambda: None
         self._pending: dict[ObjectRef, Any] = {}
 
     def __enter__(self) -> Self:
@@ -73,12 +58,38 @@ class RayPool:
         items: Sequence[Item],
         watch: Callable[[], None],
     ) -> Iterator[tuple[Item, Result | PeercollabError]]:
-        self._pending = {self._do.remote(work, item, self._shared): item for item in items}
+        """As said of `Pool`.
+
+        Raises
+        ------
+        PeercollabError
+            Ray cannot be reached, or has no room for a single piece.
+        """
+        if not items:
+            return
+        do = self._started
+        self._pending = {do(work, item): item for item in items}
         while self._pending:
             done, _ = ray.wait(list(self._pending), timeout=SECONDS_BETWEEN_LOOKS)
             watch()
             for answer in done:
                 yield self._pending.pop(answer), _result(answer)
+
+    @cached_property
+    def _started(self) -> Callable[..., ObjectRef]:
+        """Asks for a piece to be done, of a cluster that is there."""
+        self._leave = connect(self._options)
+        bundle = room_for_one(self._options, self._threads)
+        shared = ray.put(self._shared)
+        # After each piece its process ends: the next has its own memory to be measured, and no
+        # GPU memory is kept.
+        task = ray.remote(
+            num_cpus=bundle["CPU"],
+            num_gpus=bundle.get("GPU", 0),
+            max_calls=1,
+            max_retries=RETRIES,
+        )(_do)
+        return lambda work, item: task.remote(work, item, shared)
 
 
 def _do(work: Callable[[Any, Any], Any], item: Any, shared: Any) -> Any:

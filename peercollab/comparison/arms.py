@@ -193,6 +193,8 @@ def make_arm(told: str, base: TrainOptions, changes: Sequence[str] = (), mark: s
         words = expanded(shlex.split(recipe.options))
     except ValueError as error:
         raise PeercollabError(f"arm {name}: {recipe.options!r} is cut short: {error}") from error
+    if {"-h", "--help"} & set(words):
+        raise PeercollabError(f"arm {name}: for help, ask peercollab train --help")
     options = _options(name, [*changes, *words], base)
     if recipe.longer:
         options = _longer(options, base.execution.peers)
@@ -211,7 +213,9 @@ def own_options(told: str) -> set[str]:
     """The options that an arm states itself, such as ``--lr``."""
     name, _, text = told.partition("=")
     words = text or (RECIPES[name].options if name in RECIPES else "")
-    return {word.partition("=")[0] for word in shlex.split(words) if word.startswith("--")}
+    options = {word.partition("=")[0] for word in shlex.split(words) if word.startswith("--")}
+    # Both are understood.
+    return {option.replace("_", "-") for option in options}
 
 
 def _require_free(name: str) -> None:

@@ -1,6 +1,7 @@
 """A comparison from options to result: what has to be trained is trained, then all is judged."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,18 @@ from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions, RunsOptions
 from peercollab.comparison.result import result_of, trial_record
 from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, trials_of
-from peercollab.comparison.work import Job, Outcome, carry_out, read_outcome, write_outcome
-from peercollab.data.sequences import Histories
+from peercollab.comparison.work import (
+    Job,
+    Outcome,
+    carry_out,
+    read_outcome,
+    require_seen,
+    write_outcome,
+)
 from peercollab.errors import PeercollabError
-from peercollab.options import TrainOptions
 from peercollab.results.display import say
 from peercollab.results.heartbeat import Heartbeat, require_idle
 from peercollab.run import Loaded, load
-from peercollab.training.examples import make_examples
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -47,16 +52,20 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     base = options.base()
     loaded = load(base)
     folder.open(options.as_json(), loaded.data.checksum())
-    trials = _trials(options, base, loaded.data.histories)
+    trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     seed = base.training.seed + SEARCH_SEED
     chosen, records = [of[0] for of in trials], list[dict[str, Any]]()
     try:
-        with Heartbeat(folder.path, lambda: ()), _pool(options.execution, loaded) as pool:
+        with (
+            Heartbeat(folder.path, lambda: ()) as heartbeat,
+            _pool(options.execution, loaded) as pool,
+        ):
+            work = _Work(folder, pool, heartbeat)
             if options.trials:
                 say(f"search: {options.trials} random trials of each arm, and the options as given")
-                _do([(trial.arm, seed) for of in trials for trial in of], folder, pool)
+                work.do([(trial.arm, seed) for of in trials for trial in of])
                 chosen, records = _choose(trials, seed, folder)
-            _do([(of.arm, seed) for seed in options.seed_numbers for of in chosen], folder, pool)
+            work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen])
     except BaseException:
         say(f"what is done is kept in {options.folder}: the same command goes on with it")
         raise
@@ -65,15 +74,6 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         result = result_of(options, loaded.data, chosen, records, folder)
         folder.write(result)
     return result
-
-
-def _trials(options: CompareOptions, base: TrainOptions, histories: Histories) -> list[list[Trial]]:
-    """Of each arm what it is tried with, the options as given first."""
-    model = base.model.build()
-    training = base.training.of_model(model)
-    assert training.batch_size is not None
-    steps = -(-len(make_examples(histories, model)) // training.batch_size)
-    return [trials_of(told, base, steps, options.trials) for told in options.arms]
 
 
 def _choose(
@@ -99,24 +99,38 @@ def _pool(options: RunsOptions, loaded: Loaded) -> Pool:
     return RayPool(options.pool, options.threads_per_peer, loaded)
 
 
-def _do(wanted: Sequence[tuple[Arm, int]], folder: ComparisonFolder, pool: Pool) -> None:
-    """Train what some seeds of some arms need, and bring it to its end."""
-    _finish([job for arm, seed in wanted for job in folder.trainings(arm, seed)], pool)
-    ends = [job for arm, seed in wanted if (job := folder.ending(arm, seed)) is not None]
-    _finish([job for job in ends if all(map(_is_done, job.members))], pool)
+@dataclass(frozen=True)
+class _Work:
+    """Does jobs, and tells how far they are."""
 
+    folder: ComparisonFolder
+    pool: Pool
+    heartbeat: Heartbeat
 
-def _finish(jobs: Sequence[Job], pool: Pool) -> None:
-    """Do those jobs that have not come to a good end, each once."""
-    each = {job.folder: job for job in jobs}
-    left = [job for job in each.values() if not _is_done(job)]
-    with RunsDisplay(left, len(each) - len(left)) as display:
-        work = partial(carry_out, measure_memory=pool.has_own_processes)
-        for job, outcome in pool.each(work, left, display.watch):
-            if isinstance(outcome, PeercollabError):
-                outcome = Outcome(error=str(outcome))
-                write_outcome(job, outcome)
-            display.done(job, outcome)
+    def do(self, wanted: Sequence[tuple[Arm, int]]) -> None:
+        """Train what some seeds of some arms need, and bring it to its end."""
+        self._finish([job for arm, seed in wanted for job in self.folder.trainings(arm, seed)])
+        ends = [job for arm, seed in wanted if (job := self.folder.ending(arm, seed)) is not None]
+        self._finish([job for job in ends if all(map(_is_done, job.members))])
+
+    def _finish(self, jobs: Sequence[Job]) -> None:
+        """Do those jobs that have not come to a good end, each once."""
+        each = {job.folder: job for job in jobs}
+        left = [job for job in each.values() if not _is_done(job)]
+        with RunsDisplay(left, len(each) - len(left)) as display:
+            self._tell(display)
+            work = partial(carry_out, measure_memory=self.pool.has_own_processes)
+            for job, outcome in self.pool.each(work, left, display.watch):
+                if isinstance(outcome, PeercollabError):
+                    outcome = Outcome(error=str(outcome))
+                    write_outcome(job, outcome)
+                require_seen(job, outcome)
+                display.done(job, outcome)
+                self._tell(display)
+
+    def _tell(self, display: RunsDisplay) -> None:
+        self.heartbeat.progress = [display.progress]
+        self.heartbeat.beat()
 
 
 def _is_done(job: Job) -> bool:

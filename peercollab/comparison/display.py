@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
@@ -16,6 +17,14 @@ from peercollab.comparison.work import Job, Outcome
 from peercollab.results.heartbeat import last_beat
 
 SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """How many runs have come to an end, failed ones too, of how many."""
+
+    done: int
+    all: int
 
 
 class RunsDisplay:
@@ -47,6 +56,11 @@ class RunsDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+
+    @property
+    def progress(self) -> Done:
+        """How far it is."""
+        return Done(self._done, self._all)
 
     def watch(self) -> None:
         """Look where the runs are."""

@@ -24,9 +24,9 @@ def exchanges_of(runs: Sequence[Sequence[Record]]) -> dict[str, Any] | None:
     -------
     dict
         ``shares``: for each receiver and layer the donors' share, as a mean over rounds and runs.
-        ``similarity``: for each scope a value a round, the cosine between a receiver's and a
-        donor's weights before they mixed, as a mean over layers, pairs and runs. It ends with the
-        longest run; empty if no layer was given whole.
+        ``similarity``: for each scope and each round with an exchange the cosine between a
+        receiver's and a donor's weights before they mixed, as a mean over layers, pairs and runs.
+        It ends with the longest run; empty if no layer was given whole.
     """
     shares: Values = defaultdict(list)
     cosines: Values = defaultdict(list)
@@ -44,7 +44,7 @@ def exchanges_of(runs: Sequence[Sequence[Record]]) -> dict[str, Any] | None:
     by_receiver: dict[str, dict[str, float]] = {}
     for (receiver, layer), values in shares.items():
         by_receiver.setdefault(str(receiver), {})[layer] = round(mean(values), DIGITS)
-    by_scope: dict[str, list[float]] = {}
-    for (scope, _), values in sorted(cosines.items(), key=lambda item: item[0][1]):
-        by_scope.setdefault(scope, []).append(round(mean(values), DIGITS))
+    by_scope: dict[str, dict[str, float]] = {}
+    for (scope, at), values in sorted(cosines.items(), key=lambda item: item[0][1]):
+        by_scope.setdefault(scope, {})[str(at)] = round(mean(values), DIGITS)
     return {"shares": dict(sorted(by_receiver.items())), "similarity": by_scope}

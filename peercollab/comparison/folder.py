@@ -9,7 +9,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,24 @@ from peercollab.comparison.work import EndingJob, TrainingJob
 from peercollab.disk import writing
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import write_whole
+from peercollab.results.display import say
 from peercollab.resume import flat_options
 
 COMPARISON = "comparison.json"
 ASKED = "asked.json"
 
 # What may be told anew when a comparison is gone on with; arms only if they mean what they did.
-FREE = {"out", "data", "arms", "seeds", "baseline", "trials", "executor", "address"}
+FREE = {
+    "out",
+    "data",
+    "arms",
+    "seeds",
+    "baseline",
+    "compared_with",
+    "trials",
+    "executor",
+    "address",
+}
 
 
 class ComparisonFolder:
@@ -55,6 +66,11 @@ class ComparisonFolder:
         if (self.path / ASKED).is_file():
             before = self._asked()
             self._require_same(before, asked)
+            if (then := before.get("compared_with")) not in (None, asked["compared_with"]):
+                say(
+                    f"note: arms are compared with {asked['compared_with']} now, and were with "
+                    f"{then}: p does not count that a baseline was chosen after a look"
+                )
             asked["arms"] = before["arms"] | arms
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise PeercollabError(
@@ -63,6 +79,14 @@ class ComparisonFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / ASKED, _text(asked))
+
+    def looked_at_before(self, names: Container[str]) -> list[str]:
+        """Arms that came to something under an earlier command, without those of the names."""
+        return [
+            name
+            for name in self._asked()["arms"]
+            if name not in names and any(self.path.glob(f"*/{name}/seed-*.outcome.json"))
+        ]
 
     def trainings(self, arm: Arm, seed: int) -> list[TrainingJob]:
         """All that has to be trained for a seed of an arm; other arms may need the same."""

@@ -169,8 +169,8 @@ class CompareOptions:
         return shlex.join(words)
 
     def as_json(self) -> dict[str, Any]:
-        """All options."""
-        return asdict(self) | {"out": str(self.folder)}
+        """All options, and which arm the others are compared with."""
+        return asdict(self) | {"out": str(self.folder), "compared_with": self.compared_with}
 
 
 _DEFAULTS = {

@@ -63,9 +63,9 @@ def similarity_figure(result: Mapping[str, Any]) -> Figure | None:
     panels = figure.subplots(1, len(scopes), sharey=True, squeeze=False)[0]
     for axes, scope in zip(panels, scopes, strict=True):
         for place, (name, by_scope) in enumerate(similar.items()):
-            values = by_scope.get(scope, [])
+            by_round = by_scope.get(scope, {})
             colour = PEER_COLOURS[place % len(PEER_COLOURS)]
-            axes.plot(range(1, len(values) + 1), values, color=colour, label=name)
+            axes.plot(list(map(int, by_round)), by_round.values(), color=colour, label=name)
         axes.set_title(scope)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peercollab.comparison.plot import differences_figure, similarity_figure
-from peercollab.comparison.table import HEAD, failures_of, rows_of
+from peercollab.comparison.table import failures_of, left_of, table_of
 from peercollab.results.page import details, numbers, page, picture, write_page
 
 REPORT = "report.html"
@@ -43,18 +43,21 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         f"{data['interactions']:,} interactions.</p>"
     )
     yield f'<p class="headline">{escape(result["conclusion"])}</p>'
-    if failures := failures_of(result):
-        items = "".join(f"<li>{escape(line)}</li>" for line in failures)
+    if left_out := [*failures_of(result), *left_of(result)]:
+        items = "".join(f"<li>{escape(line)}</li>" for line in left_out)
         yield f'<div class="note">Left out of the comparison:<ul>{items}</ul></div>'
     yield "<h2>Arms</h2>"
-    yield numbers(HEAD, rows_of(result))
+    head, *rows = table_of(result)
+    yield numbers(head, rows)
     yield (
         "<p>Test and validation: mean and standard deviation over seeds, of the whole catalogue. "
-        "Difference: to the baseline on test, user by user and seed by seed; its interval and p "
-        "are for other users and other trainings at once; p is the largest of three questions "
-        "(other users, other trainings, both), corrected for the number of arms. Inference: models "
-        "that are asked to rank for a user. Costs are of one seed, its peers one after another in "
-        "one process; trainings that several arms share count for each.</p>"
+        "Difference: to the baseline on test, user by user and seed by seed; its interval is for "
+        "other users and other trainings at once, and for this arm alone; p is the largest of "
+        "three questions (other users, other trainings, both), corrected for the number of arms. "
+        "Inference: models that are asked to rank for a user. Costs are of one seed, its peers one "
+        "after another in one process; trainings that several arms share count for each. Core-h "
+        "and GPU-h: the cores and GPUs that a run held, for as long as it took; memory: the most "
+        "that its process had.</p>"
     )
     if result["differences"]:
         yield "<h2>What differs</h2>"

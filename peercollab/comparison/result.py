@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from peercollab.comparison.arms import Arm
@@ -163,7 +164,8 @@ def differences(
 ) -> list[dict[str, Any]]:
     """Every arm beside the baseline, under the seeds that are done of all arms that were begun.
 
-    An arm that failed under one of these is left out.
+    An arm that failed under one of these is left out. Arms of earlier commands that are not asked
+    for again are counted in the correction.
     """
     begun = [of for of in entries.values() if any(entry is not None for entry in of.values())]
     seeds = [
@@ -180,7 +182,9 @@ def differences(
     }
     return [
         comparison.as_json() | {"verdict": verdict(comparison)}
-        for comparison in compare_arms(pair(ranks, baseline, SELECTION_METRIC))
+        for comparison in compare_arms(
+            pair(ranks, baseline, SELECTION_METRIC), others=len(folder.looked_at_before(entries))
+        )
     ]
 
 
@@ -190,32 +194,52 @@ def conclusion(
     """What a user should do, in a sentence or two."""
     if not differences:
         return "Too little has come to an end for a comparison."
-    sizes = {arm["name"]: _size(arm) for arm in arms}
-    claimed = [
+    by_name = {arm["name"]: arm for arm in arms}
+    better = [
         of
         for of in differences
-        if of["claimed"] and sizes.get(of["arm"], 0) <= sizes.get(baseline, 0)
+        if of["claimed"]
+        and of["difference"] > 0
+        and _size(by_name[of["arm"]]) <= _size(by_name[baseline])
     ]
-    better = [of for of in claimed if of["difference"] > 0]
     if not better:
+        may_help = any(
+            of["difference"] > 0 and (of["seeds_needed"] or len(of["by_seed"]) == 1)
+            for of in differences
+        )
         return (
             f"At the same inference cost nothing here is shown to be better than {baseline}: "
-            f"keep to {baseline}, or train with more seeds."
+            f"keep to {baseline}{', or train with more seeds' if may_help else ''}."
         )
     best = max(better, key=lambda of: of["difference"])
     others = [of["arm"] for of in better if of is not best]
     also = f" Also better: {', '.join(others)}." if others else ""
     return (
         f"At the same inference cost {best['arm']} is better than {baseline} by "
-        f"{best['difference']:.4f} NDCG@10.{also}"
+        f"{best['difference']:.4f} NDCG@10, {_dearer(by_name[best['arm']], by_name[baseline])}."
+        f"{also}"
     )
 
 
 def _size(arm: Mapping[str, Any]) -> int:
     """Parameters of all that an arm serves with, from a seed that is done; 0 if none is."""
-    return next(
-        (entry["parameters"] for entry in arm["seeds"].values() if entry and not entry["error"]), 0
+    return next((entry["parameters"] for entry in _whole(arm)), 0)
+
+
+def _dearer(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """What an arm's training costs beside the baseline's, in words."""
+    unit, word = (
+        ("gpu_seconds", "GPU") if _whole(arm)[0]["gpu_seconds"] else ("core_seconds", "core")
     )
+    own, other = (mean(entry[unit] for entry in _whole(of)) for of in (arm, baseline))
+    return (
+        f"for {own / other:.1f} times the training ({own / 3600:.2f} against {other / 3600:.2f} "
+        f"{word}-hours a seed)"
+    )
+
+
+def _whole(arm: Mapping[str, Any]) -> list[Entry]:
+    return [entry for entry in arm["seeds"].values() if _is_whole(entry)]
 
 
 def _is_whole(entry: Entry | None) -> bool:

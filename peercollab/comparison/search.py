@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from peercollab.comparison.arms import Arm, make_arm, own_options
+from peercollab.data.sequences import Histories
 from peercollab.options import TrainOptions
+from peercollab.training.examples import make_examples
 from peercollab.transplant.options import options_of
 
 # Added to --seed: the seeds that arms are compared under must not have chosen their options.
@@ -35,8 +37,8 @@ class Trial:
     arm: Arm
 
 
-def trials_of(told: str, base: TrainOptions, steps: int, count: int) -> list[Trial]:
-    """The trials of an arm: the options as given, and `count` random ones.
+def trials_of(told: str, base: TrainOptions, histories: Histories, count: int) -> list[Trial]:
+    """The trials of an arm: the options as given, and `count` random ones if one is open.
 
     What is drawn depends on the seed and the number of the trial alone, so that all arms are tried
     with the same learning rates and dropouts. An option that the arm states itself stays.
@@ -47,20 +49,20 @@ def trials_of(told: str, base: TrainOptions, steps: int, count: int) -> list[Tri
         The arm, as on the command line.
     base
         What all arms have.
-    steps
-        Of an epoch, which is the longest interval between exchanges.
+    histories
+        What is trained on: an epoch of it is the longest interval between exchanges.
     count
         Random trials.
     """
     given = make_arm(told, base)
     trials = [Trial(0, (), given)]
+    is_open = sorted(_open_options(given) - own_options(told))
+    if not is_open:
+        return trials
+    steps = _steps_of_an_epoch(given.trainings[0].options, histories) if count else 0
     for number in range(1, count + 1):
         drawn = draw(base, steps, number)
-        changes = tuple(
-            word
-            for option in sorted(_open_options(given) - own_options(told))
-            for word in (option, drawn[option])
-        )
+        changes = tuple(word for option in is_open for word in (option, drawn[option]))
         trials.append(Trial(number, changes, make_arm(told, base, changes, f".t{number}")))
     return trials
 
@@ -87,6 +89,13 @@ def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial:
     """The trial of the highest value, of equal ones the first; that of number 0 if none has one."""
     known = [place for place, value in enumerate(values) if value is not None]
     return trials[max(known, key=lambda place: values[place] or 0.0, default=0)]
+
+
+def _steps_of_an_epoch(options: TrainOptions, histories: Histories) -> int:
+    model = options.model.build()
+    training = options.training.of_model(model)
+    assert training.batch_size is not None
+    return -(-len(make_examples(histories, model)) // training.batch_size)
 
 
 def _open_options(arm: Arm) -> set[str]:

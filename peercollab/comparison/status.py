@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from peercollab.comparison.folder import ASKED, COMPARISON
+from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison
+from peercollab.comparison.table import left_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import last_beat
 
@@ -22,14 +23,17 @@ def comparison_in_words(folder: Path) -> str:
         A file is damaged.
     """
     outcomes = {path: _outcome(path) for path in sorted(folder.glob("*/*/seed-*.outcome.json"))}
-    trained = [path for path in outcomes if path.parents[1].name == "runs"]
     failed = {path: error for path, error in outcomes.items() if error}
+    trained = [path for path in outcomes if path.parents[1].name == "runs" and path not in failed]
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
     state = f"going on (process {beat.pid} on {beat.host})" if beat and going_on else "not going on"
     lines = [f"{folder}: a comparison, {state}; {len(trained)} trainings done"]
+    if failed:
+        lines[0] += f", {len(failed)} failed"
     lines += [f"{_named(path)} failed: {error}" for path, error in failed.items()]
-    if going_on:
+    if beat and going_on:
+        lines += [f"{now['done']} of {now['all']} runs done" for now in beat.progress]
         lines += [
             f"{_named(run)}: round {now['round']}, {now['phase']} {now['step']}/{now['steps']}"
             for run in sorted((folder / "runs").glob("*/seed-*/"))
@@ -38,6 +42,7 @@ def comparison_in_words(folder: Path) -> str:
         ]
         lines.append("next: wait")
     elif (folder / COMPARISON).is_file():
+        lines += left_of(read_comparison(folder))
         lines.append(
             f"next: peercollab report {folder} tells what is known; the same peercollab compare "
             "goes on with what is not done"

@@ -26,12 +26,15 @@ HEAD = (
     "core-h",
     "GPU-h",
     "memory",
+    "GPU memory",
 )
 BETTER, WORSE, BASELINE = "better", "worse", "baseline"
 
 
-def rows_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row for each arm, in the order of `HEAD`; of costs, what one seed took on average.
+def table_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The head and a row for each arm; of costs, what one seed took on average.
+
+    Columns that say nothing of any arm, such as those of GPUs where there are none, are left out.
 
     Parameters
     ----------
@@ -39,30 +42,45 @@ def rows_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         As in ``comparison.json``.
     """
     found = {of["arm"]: of for of in result["differences"]}
-    return [_row(arm, found.get(arm["name"]), result) for arm in result["arms"]]
+    rows = [_row(arm, found.get(arm["name"]), result) for arm in result["arms"]]
+    columns = zip(HEAD, *rows, strict=True)
+    told = [column for column in columns if any(cell != MISSING for cell in column[1:])]
+    return list(zip(*told, strict=True))
 
 
 def failures_of(result: Mapping[str, Any]) -> list[str]:
-    """A line for every seed of an arm that came to no model, or is not done."""
+    """A line for every seed of an arm that came to no model."""
     return [
-        f"{arm['name']}, seed {seed}: " + (f"failed: {entry['error']}" if entry else "not done yet")
+        f"{arm['name']}, seed {seed}: failed: {entry['error']}"
         for arm in result["arms"]
         for seed, entry in arm["seeds"].items()
-        if not _is_whole(entry)
+        if entry and entry["error"]
+    ]
+
+
+def left_of(result: Mapping[str, Any]) -> list[str]:
+    """A line for every arm with seeds that are not done yet."""
+    left = {
+        arm["name"]: [seed for seed, entry in arm["seeds"].items() if entry is None]
+        for arm in result["arms"]
+    }
+    return [
+        f"{name}, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}: not done yet"
+        for name, seeds in left.items()
+        if seeds
     ]
 
 
 def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table, what may be said of each arm, and what to do."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    rows = rows_of(result)
-    shown = [at for at in range(len(HEAD)) if any(row[at] != MISSING for row in rows)]
-    for at in shown:
-        table.add_column(HEAD[at], justify="right" if at else "left", no_wrap=True)
+    head, *rows = table_of(result)
+    for at, name in enumerate(head):
+        table.add_column(name, justify="right" if at else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(row[at] for at in shown))
+        table.add_row(*row)
     print_whole(console, table)
-    for line in failures_of(result):
+    for line in [*failures_of(result), *left_of(result)]:
         console.out(line, highlight=False)
     for of in result["differences"]:
         console.out(of["verdict"], highlight=False)
@@ -83,7 +101,7 @@ def _row(
         _spread([entry["validation"][metric] for entry in entries]),
         BASELINE if is_baseline else f"{found['difference']:+.4f}" if found else MISSING,
         f"{both['interval']['low']:+.4f} to {both['interval']['high']:+.4f}" if both else MISSING,
-        _p(found) if found and both else MISSING,
+        _p(found["p_value"]) if found and both else MISSING,
         f"{arm['inference_cost']} x",
         *_costs(entries),
     )
@@ -91,16 +109,21 @@ def _row(
 
 def _costs(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if not entries:
-        return (MISSING,) * 5
+        return (MISSING,) * 6
     gpu_hours = mean(entry["gpu_seconds"] for entry in entries) / 3600
-    peaks = [entry["peak_bytes"] for entry in entries if entry["peak_bytes"]]
     return (
         f"{mean(entry['rounds'] for entry in entries):.0f}",
         str(timedelta(seconds=round(mean(entry["seconds"] for entry in entries)))),
         f"{mean(entry['core_seconds'] for entry in entries) / 3600:.2f}",
         f"{gpu_hours:.2f}" if gpu_hours else MISSING,
-        f"{max(peaks) / 1e6:,.0f} MB" if peaks else MISSING,
+        _most(entries, "peak_bytes"),
+        _most(entries, "gpu_peak_bytes"),
     )
+
+
+def _most(entries: Sequence[Mapping[str, Any]], memory: str) -> str:
+    peaks = [entry[memory] for entry in entries if entry[memory]]
+    return f"{max(peaks) / 1e6:,.0f} MB" if peaks else MISSING
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -109,10 +132,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
-def _p(found: Mapping[str, Any]) -> str:
-    """Of the three questions the largest p: a claim needs a yes to all."""
-    answers = (found[question] for question in ("new_users", "new_trainings", "both"))
-    p_value = max(answer["p_adjusted"] for answer in answers)
+def _p(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
 
 

@@ -31,6 +31,9 @@ from peercollab.run import Loaded, default_peers, train
 SECONDS_TO_FALL_SILENT = 90.0
 SECONDS_BETWEEN_LOOKS = 0.5
 
+# What a machine has written, others see late where file systems are shared by NFS.
+SECONDS_TO_BE_SEEN = 90.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -211,6 +214,24 @@ def read_outcome(job: Job) -> Outcome | None:
 def write_outcome(job: Job, outcome: Outcome) -> None:
     """Write down what a job came to."""
     write_whole(_beside(job, "outcome.json"), json.dumps(asdict(outcome), indent=2) + "\n")
+
+
+def require_seen(job: Job, outcome: Outcome) -> None:
+    """Make sure that what a process has written, on another machine perhaps, is to be seen here.
+
+    Raises
+    ------
+    PeercollabError
+        It is not: that machine does not share the folder.
+    """
+    deadline = time.monotonic() + SECONDS_TO_BE_SEEN
+    while read_outcome(job) != outcome:
+        if time.monotonic() > deadline:
+            raise PeercollabError(
+                f"{job.name} is done, but {job.folder} does not show it: --out has to be a folder "
+                "that all nodes of the cluster share"
+            )
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def carry_out(job: Job, loaded: Loaded, *, measure_memory: bool) -> Outcome:

@@ -9,13 +9,17 @@ from peercollab.significance.bootstrap import RESAMPLES, pigeonhole_interval
 from peercollab.significance.flips import FLIPS, flip_p_value, least_p_value
 from peercollab.significance.holm import holm
 from peercollab.significance.pairing import PairedValues
-from peercollab.significance.power import seeds_needed
+from peercollab.significance.power import SIGNIFICANCE, Effect, seeds_needed
 from peercollab.significance.result import Answer, Comparison
 from peercollab.significance.student import Estimate, for_both, for_new_trainings, for_new_users
 
 
 def compare_arms(
-    paired: PairedValues, seed: int = 0, flips: int = FLIPS, resamples: int = RESAMPLES
+    paired: PairedValues,
+    seed: int = 0,
+    flips: int = FLIPS,
+    resamples: int = RESAMPLES,
+    others: int = 0,
 ) -> list[Comparison]:
     """Compare each arm with the baseline, in the order of the arms.
 
@@ -27,9 +31,14 @@ def compare_arms(
         Of flips and bootstrap. The same seed gives the same numbers.
     flips, resamples
         How many random ones.
+    others
+        Arms that were compared with the baseline before and are not given again: who looks at many
+        and shows a few must count all.
     """
     arms = [arm for arm in paired.values if arm != paired.baseline]
-    return _adjusted([_compare(paired, arm, len(arms), seed, flips, resamples) for arm in arms])
+    looked_at = len(arms) + others
+    compared = [_compare(paired, arm, looked_at, seed, flips, resamples) for arm in arms]
+    return _adjusted(compared, others)
 
 
 def _compare(
@@ -59,7 +68,13 @@ def _compare(
         seed_flips_p_value=flip_p_value(by_seed_S, seed, flips) if several else None,
         seed_flips_least=least_p_value(len(by_seed_S)) if several else None,
         bootstrap=pigeonhole_interval(differences_SU, seed, resamples) if several else None,
-        seeds_needed=None if spread is None else seeds_needed(users.mean, spread),
+        seeds_needed=None
+        if spread is None
+        else seeds_needed(
+            Effect(users.mean, spread, users.standard_error, len(paired.users)),
+            # What Holm asks of the most extreme arm.
+            SIGNIFICANCE / arms,
+        ),
     )
 
 
@@ -68,20 +83,20 @@ def _answer(estimate: Estimate, p_value: float | None = None) -> Answer:
     return Answer(estimate.interval(), p_value, p_adjusted=p_value)
 
 
-def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def _adjusted(comparisons: Sequence[Comparison], others: int) -> list[Comparison]:
     """With Holm's correction over the arms, for each question by itself."""
     by_question = zip(*(comparison.answers for comparison in comparisons), strict=True)
-    corrected = zip(*(_corrected(answers) for answers in by_question), strict=True)
+    corrected = zip(*(_corrected(answers, others) for answers in by_question), strict=True)
     return [
         replace(comparison, new_users=new_users, new_trainings=new_trainings, both=both)
         for comparison, (new_users, new_trainings, both) in zip(comparisons, corrected, strict=True)
     ]
 
 
-def _corrected(answers: Sequence[Answer | None]) -> list[Answer | None]:
+def _corrected(answers: Sequence[Answer | None], others: int) -> list[Answer | None]:
     # All arms have the same seeds: a question is answered for all of them or for none.
     given = [answer for answer in answers if answer is not None]
     if not given:
         return list(answers)
-    p_values = holm([answer.p_value for answer in given])
+    p_values = holm([answer.p_value for answer in given], others)
     return [replace(a, p_adjusted=p) for a, p in zip(given, p_values, strict=True)]

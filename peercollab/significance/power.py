@@ -1,70 +1,99 @@
-"""How many seeds it takes to tell a difference from the luck of training."""
+"""How many seeds it takes to claim a difference: one that all three questions of `student` show."""
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from peercollab.significance.student import Estimate, with_both_errors
 
 POWER = 0.8
 SIGNIFICANCE = 0.05
 MOST_SEEDS = 1_000
 
-# Of the noncentral t. Here the power is above 0.88 for two seeds and almost 1 for more, and scipy
-# gives NaN for much larger ones.
-HIGHEST_NONCENTRALITY = 20.0
+# Of the noncentral t: the power is almost 1 here whatever is asked for, and scipy gives NaN for
+# infinity.
+HIGHEST_NONCENTRALITY = 1e4
 
 
-def power_of(seeds: int, difference: float, spread: float) -> float:
-    """The chance that a paired two-sided t test over seeds finds a true difference.
+@dataclass(frozen=True)
+class Effect:
+    """A difference, taken for the true one, and why what is seen of it varies.
 
-    ``P(T > t)`` for T noncentral t with n - 1 degrees of freedom and noncentrality
-    ``|difference| sqrt(n) / spread``; that the test errs in the direction is left out. Source:
-    Cohen, "Statistical power analysis for the behavioral sciences", 1988.
+    Attributes
+    ----------
+    difference
+        Of the means, in the metric's own unit.
+    spread
+        Standard deviation of the seeds' mean differences, in the same unit.
+    users_error
+        Standard error of the mean over users, in the same unit: more seeds are taken not to lower
+        it, as it is mostly the users' taste.
+    users
+        How many there are.
+    """
+
+    difference: float
+    spread: float
+    users_error: float
+    users: int
+
+
+def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
+    """The chance that the question which is hardest to answer shows a true difference.
+
+    For each question ``P(T > t)``, T noncentral t with the question's degrees of freedom and the
+    noncentrality ``|difference| / standard error``; that a test errs in the direction is left out.
+    The questions look at the same values, so that the chance that all show it is hardly below that
+    of the hardest. Source: Cohen, "Statistical power analysis for the behavioral sciences", 1988.
 
     Parameters
     ----------
     seeds
         n, at least 2.
-    difference
-        The true mean difference, in the metric's own unit.
-    spread
-        Standard deviation of the seeds' mean differences, in the same unit, above 0.
+    effect
+        What is true.
+    level
+        p has to be below it: 5 %, less where several arms share that.
     """
-    critical = stats.t.ppf(1 - SIGNIFICANCE / 2, seeds - 1)
-    # Divided first by what may be tiny, it may overflow to infinity, and is then the highest.
-    with np.errstate(over="ignore"):
-        noncentrality = float(np.abs(np.float64(difference)) / spread * math.sqrt(seeds))
-    return float(stats.nct.sf(critical, seeds - 1, min(noncentrality, HIGHEST_NONCENTRALITY)))
+    of_users = Estimate(effect.difference, effect.users_error, effect.users - 1)
+    of_trainings = Estimate(effect.difference, effect.spread / seeds**0.5, seeds - 1)
+    questions = (of_users, of_trainings, with_both_errors(of_users, of_trainings))
+    return min(_power(question, level) for question in questions)
 
 
-def seeds_needed(difference: float, spread: float) -> int | None:
-    """The fewest seeds that find a difference in four of five experiments, at the 5 % level.
+def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
+    """The fewest seeds that lead to a claim in four of five experiments.
 
-    The difference and the spread that were seen are taken for the true ones. A difference that
-    made somebody ask is often larger than the true one, and the spread of few seeds is itself
-    uncertain, so the number is rough, and rather too low.
+    A difference that made somebody ask is often larger than the true one, and the spread of few
+    seeds is itself uncertain, so the number is rough, and rather too low.
 
     Parameters
     ----------
-    difference, spread
-        As for `power_of`; the spread may be 0.
+    effect, level
+        As for `power_of`.
 
     Returns
     -------
-    At least 2; None where the difference is 0, or more than `MOST_SEEDS` are needed.
+    At least 2; None where the difference is 0, or more than `MOST_SEEDS` would be needed, which is
+    so where the users are too few.
     """
-    if difference == 0:
-        return None
-    if spread == 0:
-        return 2
     # Power rises with the number of seeds: halve the span that holds the answer.
-    if power_of(MOST_SEEDS, difference, spread) < POWER:
+    if effect.difference == 0 or power_of(MOST_SEEDS, effect, level) < POWER:
         return None
     too_few, enough = 1, MOST_SEEDS
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        if power_of(middle, difference, spread) >= POWER:
+        if power_of(middle, effect, level) >= POWER:
             enough = middle
         else:
             too_few = middle
     return enough
+
+
+def _power(true: Estimate, level: float) -> float:
+    critical = stats.t.ppf(1 - level / 2, true.degrees)
+    # By what may be tiny, or 0, it may come to infinity, and is then the highest.
+    with np.errstate(over="ignore", divide="ignore"):
+        noncentrality = float(np.abs(np.float64(true.mean)) / true.standard_error)
+    return float(stats.nct.sf(critical, true.degrees, min(noncentrality, HIGHEST_NONCENTRALITY)))

@@ -42,7 +42,7 @@ class Comparison:
     metric
         What is compared, such as ``ndcg@10``; means and differences are in its unit.
     arms
-        How many arms are compared with this baseline, and corrected for.
+        How many arms were compared with this baseline, and are corrected for.
     seeds
         Under which both were trained.
     users
@@ -66,7 +66,8 @@ class Comparison:
     bootstrap
         The pigeonhole bootstrap's interval, to compare with that of `both`; None with one seed.
     seeds_needed
-        How many would show this difference with a power of 80 %; None where it cannot be computed.
+        How many would lead to a claim with a power of 80 %; None with one seed, or where no number
+        would.
     """
 
     arm: str
@@ -94,6 +95,11 @@ class Comparison:
         return self.new_users, self.new_trainings, self.both
 
     @property
+    def p_value(self) -> float:
+        """Of all that is asked at once: the largest p of the three questions, after correction."""
+        return max(answer.p_adjusted for answer in self.answers if answer is not None)
+
+    @property
     def claimed(self) -> bool:
         """Whether it may be said that the arm differs: all three questions must say so."""
         return all(answer is not None and answer.shown for answer in self.answers)
@@ -105,4 +111,4 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Numbers, texts, lists and objects of them; None where a number is not known."""
-        return asdict(self) | {"claimed": self.claimed}
+        return asdict(self) | {"claimed": self.claimed, "p_value": self.p_value}

@@ -84,14 +84,19 @@ def for_both(differences_SU: Float64Array) -> Estimate:
     differences_SU
         float64 ``[seeds, users]``, at least two of each.
     """
-    parts = [for_new_users(differences_SU), for_new_trainings(differences_SU)]
+    return with_both_errors(for_new_users(differences_SU), for_new_trainings(differences_SU))
+
+
+def with_both_errors(one: Estimate, other: Estimate) -> Estimate:
+    """The mean of the first with the errors of both, as `for_both` adds them."""
+    parts = (one, other)
     variances = [part.standard_error**2 for part in parts]
     total = sum(variances)
     spread = sum(
         variance**2 / part.degrees for variance, part in zip(variances, parts, strict=True)
     )
     return Estimate(
-        mean=parts[0].mean,
+        mean=one.mean,
         standard_error=total**0.5,
         degrees=total**2 / spread if spread else sum(part.degrees for part in parts),
     )

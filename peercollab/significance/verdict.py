@@ -21,20 +21,21 @@ def _claim(it: Comparison) -> str:
     if it.both is not None and it.claimed:
         return (
             f"{arm} is {direction} than {baseline}, also for other users of the kind and trained "
-            f"with other seeds: {_seen(it, it.both)} {means}, {_p(it.both, it)}."
+            f"with other seeds: {_seen(it, it.both)} {means}, {_p(it.p_value, it)}."
         )
     if it.new_users.shown:
         return (
             f"These trained models of {arm} are {direction} than those of {baseline}, also for "
-            f"other users of the kind: {_seen(it, it.new_users)} {means}, {_p(it.new_users, it)}."
+            f"other users of the kind: {_seen(it, it.new_users)} {means}, "
+            f"{_p(it.new_users.p_adjusted, it)}."
         )
     if it.new_users.interval == Interval(0.0, 0.0) and not any(it.by_seed):
         return f"{arm} and {baseline} gave every user the same {metric} {means}."
     widest = it.both or it.new_users
     return (
         f"No difference between {arm} and {baseline} is shown: {_seen(it, widest)} {means}, "
-        f"{_p(widest, it)}. That is not to say that they are equal: anything in the interval may "
-        "be true."
+        f"{_p(it.p_value, it)}. That is not to say that they are equal: anything in the interval "
+        "may be true."
     )
 
 
@@ -52,7 +53,7 @@ def _limit(it: Comparison) -> str:
             f"Alone it would be shown, but the most extreme of {it.arms} arms may be so by luck: "
             "more seeds would tell."
         )
-    trainings = f"{_interval(it.new_trainings.interval)}, {_p(it.new_trainings, it)}"
+    trainings = _told(it.new_trainings, it)
     if it.new_trainings.shown and not it.new_users.shown:
         return (
             f"On these very users other trainings would differ ({trainings}); on other users it "
@@ -61,7 +62,7 @@ def _limit(it: Comparison) -> str:
     if it.new_trainings.shown:
         return (
             "The luck of training and the choice of users together may have made it: "
-            f"{_interval(it.both.interval)}, {_p(it.both, it)}."
+            f"{_told(it.both, it)}."
         )
     if it.new_users.shown:
         return (
@@ -73,18 +74,18 @@ def _limit(it: Comparison) -> str:
 
 def _seeds(it: Comparison) -> str:
     """How many seeds it would take, where seeds are what is missing."""
-    if it.new_trainings is None or it.new_trainings.shown or it.difference == 0:
+    if it.new_trainings is None or it.claimed or it.difference == 0:
         return ""
     if it.seeds_needed is None:
-        return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."
+        if it.new_users.shown:
+            return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."
+        # Where training would surely differ, that was said already.
+        said = it.new_trainings.shown
+        return "" if said else "If it is real and as large, more users are needed to show it."
     if it.seeds_needed <= len(it.seeds):
         return ""
-    alone = "" if it.arms == 1 else ", were it the only arm"
-    users = "" if it.new_users.shown else "; that it holds for other users takes more users"
-    return (
-        f"If it is real and as large, about {it.seeds_needed} seeds would tell it from the luck of "
-        f"training{alone}{users}."
-    )
+    among = "" if it.arms == 1 else f" among {it.arms} arms"
+    return f"If it is real and as large, about {it.seeds_needed} seeds would show it{among}."
 
 
 def _without_normality(it: Comparison) -> str:
@@ -107,12 +108,15 @@ def _seen(it: Comparison, answer: Answer) -> str:
     return f"{it.difference:+.4f} {it.metric.upper()} {_interval(answer.interval)}"
 
 
+def _told(answer: Answer, it: Comparison) -> str:
+    return f"{_interval(answer.interval)}, {_p(answer.p_adjusted, it)}"
+
+
 def _interval(interval: Interval) -> str:
     return f"[{interval.low:+.4f}, {interval.high:+.4f}]"
 
 
-def _p(answer: Answer, it: Comparison) -> str:
-    p_value = answer.p_adjusted
+def _p(p_value: float, it: Comparison) -> str:
     text = "p < 0.001" if p_value < 0.001 else f"p = {_number(p_value)}"
     return text if it.arms == 1 else f"{text} among {it.arms} arms"
 

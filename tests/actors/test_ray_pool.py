@@ -113,8 +113,17 @@ def test_what_is_not_done_is_ended_with_the_pool(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_piece_that_fits_nowhere_is_refused() -> None:
     options = ExecutionOptions(peers=1, threads_per_peer=1, device="cuda")
-    with pytest.raises(PeercollabError, match=r"needs room for 1 peer of 1 CPU and 1 GPU"):
-        RayPool(options, 1, None)
+    with (
+        pytest.raises(PeercollabError, match=r"needs room for 1 peer of 1 CPU and 1 GPU"),
+        RayPool(options, 1, None) as own,
+    ):
+        list(own.each(process, [1], idle))
+
+
+def test_without_a_piece_to_be_done_no_cluster_is_asked_for() -> None:
+    nowhere = ExecutionOptions(peers=1, threads_per_peer=1, address="203.0.113.1:6379")
+    with RayPool(nowhere, 1, None) as own:
+        assert list(own.each(process, [], idle)) == []
 
 
 @pytest.mark.parametrize("make", [LocalPool])

@@ -167,18 +167,38 @@ def test_what_is_done_under_a_seed_is_compared_before_the_others_are(
 
 def test_what_serves_with_more_parameters_is_no_candidate() -> None:
     def arm(name: str, parameters: int) -> dict[str, Any]:
-        entry = {"error": None, "parameters": parameters}
+        entry = {
+            "error": None,
+            "parameters": parameters,
+            "core_seconds": 36.0 * parameters,
+            "gpu_seconds": 0.0,
+        }
         return {"name": name, "inference_cost": 1, "seeds": {"1": entry, "2": None}}
 
     differences = [
-        {"arm": name, "claimed": True, "difference": gain}
+        {
+            "arm": name,
+            "claimed": True,
+            "difference": gain,
+            "seeds_needed": None,
+            "by_seed": [gain] * 3,
+        }
         for name, gain in (("wide", 0.02), ("same", 0.01))
     ]
     arms = [arm("solo", 100), arm("wide", 400), arm("same", 100)]
     told = conclusion(differences, arms, "solo")
-    assert told == "At the same inference cost same is better than solo by 0.0100 NDCG@10."
+    assert told == (
+        "At the same inference cost same is better than solo by 0.0100 NDCG@10, for 1.0 times the "
+        "training (1.00 against 1.00 core-hours a seed)."
+    )
     told = conclusion(differences[:1], arms, "solo")
-    assert "nothing here is shown to be better than solo" in told
+    assert told == (
+        "At the same inference cost nothing here is shown to be better than solo: keep to solo."
+    )
+    more_seeds = {**differences[1], "claimed": False, "seeds_needed": 9}
+    one_seed = {**differences[1], "claimed": False, "by_seed": [0.01]}
+    for of in (more_seeds, one_seed):
+        assert conclusion([of], arms, "solo").endswith("solo, or train with more seeds.")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"data_checksum": "1", "arms": 3}', "no json"])
@@ -195,6 +215,56 @@ def test_without_a_baseline_nothing_is_said_to_differ(changed: Changed) -> None:
     result = compare(changed(arms=("solo", wild, "average"), baseline="wild"))
     assert result["differences"] == []
     assert result["conclusion"].startswith("Too little has come to an end")
+
+
+def test_where_every_training_fails_the_command_fails(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed()
+    command = ["compare", "--data", options.data, "--out", str(options.folder), "--seeds", "1"]
+    wild = [f"{name}=--rule none --peers 1 --lr 1e30" for name in ("wild", "wilder")]
+    told = [*command, "--arms", *wild, "--executor", "local", "--epochs", "1", *NETWORK.split()]
+    assert main(told) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("lower --lr") >= 2
+    assert shown.err == ("peercollab: no training came to a model: see the lines below the table\n")
+
+
+def test_a_folder_that_is_not_shared_is_told(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peercollab.comparison.work.write_outcome", lambda *_: None)
+    monkeypatch.setattr("peercollab.comparison.work.SECONDS_TO_BE_SEEN", 0.1)
+    with pytest.raises(PeercollabError, match="a folder that all nodes of the cluster share"):
+        compare(changed())
+
+
+def test_arms_that_were_compared_before_are_counted(changed: Changed) -> None:
+    before = compare(changed(arms=("solo", "layer-wise", "average")))
+    after = compare(changed(arms=("solo", "layer-wise")))
+    named = {of["arm"]: of for of in before["differences"]}
+    (of,) = after["differences"]
+    assert of["arms"] == named["layer-wise"]["arms"] == 2
+    for question in ("new_users", "new_trainings", "both"):
+        p_value = of[question]["p_value"]
+        assert p_value == named["layer-wise"][question]["p_value"]
+        assert of[question]["p_adjusted"] == min(1.0, 2 * p_value)
+    assert "among 2 arms" in of["verdict"]
+
+
+def test_another_baseline_is_told(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(changed())
+    capsys.readouterr()
+    compare(changed(baseline="layer-wise"))
+    assert "are compared with layer-wise now, and were with solo" in capsys.readouterr().out
+    compare(changed(baseline="layer-wise"))
+    assert "note" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_an_arm_asks_for_no_help(word: str, changed: Changed) -> None:
+    with pytest.raises(PeercollabError, match=r"arm x: for help, ask peercollab train --help"):
+        changed(arms=("solo", f"x={word}"))
 
 
 def test_a_failed_training_is_tried_again(

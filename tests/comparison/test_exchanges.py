@@ -33,13 +33,20 @@ def test_shares_are_summed_over_donors_and_averaged_over_rounds_and_runs() -> No
     assert found["similarity"] == {}
 
 
-def test_similarity_is_a_value_a_round_for_each_scope_up_to_the_longest_run() -> None:
+def test_similarity_is_a_value_for_each_round_and_scope_up_to_the_longest_run() -> None:
     both = {"query": 0.1, "key": 0.1}
-    one = [record(1, transfer(1, 2, both, 0.2)), record(2, transfer(1, 2, both, 0.6))]
-    other = [record(1, transfer(1, 2, {"table": 0.1}, 0.8), transfer(2, 1, {"query": 0.1}, 0.5))]
+    one = [
+        record(2),
+        record(3, transfer(1, 2, both, 0.2)),
+        record(5, transfer(1, 2, both, 0.6)),
+    ]
+    other = [record(3, transfer(1, 2, {"table": 0.1}, 0.8), transfer(2, 1, {"query": 0.1}, 0.5))]
     found = exchanges_of([one, other])
     assert found is not None
-    assert found["similarity"] == {"middle": [pytest.approx(0.3), 0.6], "embedding": [0.8]}
+    assert found["similarity"] == {
+        "middle": {"3": pytest.approx(0.3), "5": 0.6},
+        "embedding": {"3": 0.8},
+    }
 
 
 def test_runs_without_transfers_have_no_summary() -> None:

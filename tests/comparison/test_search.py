@@ -1,15 +1,21 @@
 """The search is the same for all arms, and validation alone decides it."""
 
+import numpy as np
 import pytest
 
 from peercollab.comparison.search import INTERVALS, Trial, best_of, draw, trials_of
+from peercollab.data.sequences import Histories
 from peercollab.options import TrainOptions
 
+# A window each of 800 users comes to 50 batches of 16.
 STEPS = 50
+LOG = Histories(
+    np.arange(4800, dtype=np.int32) % 90, np.arange(0, 4801, 6, dtype=np.int64), n_items=90
+)
 
 
 def changes_of(told: str, base: TrainOptions, count: int = 8) -> list[dict[str, str]]:
-    trials = trials_of(told, base, STEPS, count)
+    trials = trials_of(told, base, LOG, count)
     assert [trial.number for trial in trials] == list(range(count + 1))
     assert trials[0].changes == ()
     return [dict(zip(trial.changes[::2], trial.changes[1::2], strict=True)) for trial in trials[1:]]
@@ -35,10 +41,26 @@ def test_only_what_means_something_to_an_arm_is_drawn(base: TrainOptions) -> Non
 
 
 def test_what_an_arm_says_itself_stays(base: TrainOptions) -> None:
-    for trial in trials_of("own=--rule layer-wise --steepness 7 --lr=0.01", base, STEPS, 4)[1:]:
+    for trial in trials_of("own=--rule layer-wise --steepness 7 --lr=0.01", base, LOG, 4)[1:]:
         assert not {"--steepness", "--lr"} & set(trial.changes)
         assert trial.arm.trainings[0].options.transplant.steepness == 7
         assert trial.arm.trainings[0].options.training.lr == 0.01
+
+
+def test_an_arm_that_says_everything_itself_is_trained_once(base: TrainOptions) -> None:
+    (given,) = trials_of("own=--rule none --peers 1 --lr 0.01 --dropout=0", base, LOG, 4)
+    assert given.changes == ()
+    underscored = trials_of("own=--rule average --exchange_every 5", base, LOG, 4)[1:]
+    assert all("--exchange-every" not in trial.changes for trial in underscored)
+    assert all(
+        trial.arm.trainings[0].options.transplant.exchange_every == 5 for trial in underscored
+    )
+
+
+def test_no_interval_is_longer_than_the_arms_own_epoch(base: TrainOptions) -> None:
+    told = "large=--rule average --batch-size 200"
+    intervals = {of["--exchange-every"] for of in changes_of(told, base, 60)}
+    assert intervals == {"epoch", "3", "1"}
 
 
 def test_draws_lie_where_they_should_and_differ(base: TrainOptions) -> None:
@@ -60,7 +82,7 @@ def test_draws_lie_where_they_should_and_differ(base: TrainOptions) -> None:
 
 
 def test_trials_are_trained_apart_and_differ_in_their_options(base: TrainOptions) -> None:
-    trials = trials_of("best-of-n", base, STEPS, 3)
+    trials = trials_of("best-of-n", base, LOG, 3)
     names = [training.name for trial in trials for training in trial.arm.trainings]
     assert names[:4] == ["solo", "solo-2", "solo.t1", "solo-2.t1"]
     assert len(set(names)) == 8
@@ -72,5 +94,5 @@ def test_trials_are_trained_apart_and_differ_in_their_options(base: TrainOptions
     [([0.1, 0.3, 0.2], 1), ([0.2, 0.2, 0.1], 0), ([None, None, 0.0], 2), ([None] * 3, 0)],
 )
 def test_validation_decides(values: list[float | None], best: int, base: TrainOptions) -> None:
-    trials: list[Trial] = trials_of("solo", base, STEPS, 2)
+    trials: list[Trial] = trials_of("solo", base, LOG, 2)
     assert best_of(trials, values).number == best

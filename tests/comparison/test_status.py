@@ -11,7 +11,7 @@ from peercollab.cli import main
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.status import comparison_in_words
-from peercollab.comparison.table import rows_of
+from peercollab.comparison.table import table_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import Heartbeat
 
@@ -26,7 +26,7 @@ def test_what_is_done_and_what_failed_is_told(
     capsys.readouterr()
     assert main(["status", str(options.folder)]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
-    assert first == f"{options.folder}: a comparison, not going on; 2 trainings done"
+    assert first == f"{options.folder}: a comparison, not going on; 1 trainings done, 1 failed"
     assert second.startswith("wild, seed 5 failed: ")
     assert last.startswith(f"next: peercollab report {options.folder}")
 
@@ -48,9 +48,27 @@ def test_where_its_runs_are_is_told_while_it_goes_on(
     compare(options)
     assert "going on (process " in told[0]
     assert told[0].splitlines()[0].endswith("; 0 trainings done")
+    assert told[0].splitlines()[1] == "0 of 2 runs done"
+    assert told[-1].splitlines()[1] == "1 of 2 runs done"
     assert "solo, seed 5: round 1, " in told[0]
     assert "average, seed 5: round 2, " in told[-1]
     assert told[-1].endswith("next: wait")
+
+
+def test_what_is_not_done_of_one_that_was_stopped_is_told(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    options = changed(seeds=1)
+    compare(options)
+    monkeypatch.setattr("peercollab.comparison.work.train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare(changed(seeds=3))
+    told = comparison_in_words(options.folder).splitlines()
+    assert told[0].endswith("not going on; 2 trainings done")
+    assert told[1:3] == [f"{arm}, seeds 6, 7: not done yet" for arm in ("solo", "layer-wise")]
 
 
 def test_one_that_has_not_come_to_anything_says_so(
@@ -81,7 +99,7 @@ def test_its_report_can_be_written_anew(
     assert "wild, seed 5: failed: " in page
     assert page.count("<img") == 2  # What differs, and how alike the peers of average were.
     content = json.loads((options.folder / "comparison.json").read_text())
-    cells = [cell for row in rows_of(content) for cell in row]
+    cells = [cell for row in table_of(content) for cell in row]
     assert all(escape(cell) in page for cell in cells)
     assert f"{content['differences'][0]['arm_mean']:.4f}" in " ".join(cells)
     with Heartbeat(options.folder, list):

@@ -11,7 +11,7 @@ from peercollab.significance.compare import compare_arms
 from peercollab.significance.flips import flip_p_value
 from peercollab.significance.holm import holm
 from peercollab.significance.pairing import pair
-from peercollab.significance.power import seeds_needed
+from peercollab.significance.power import Effect, seeds_needed
 from peercollab.significance.result import Comparison
 from peercollab.significance.student import for_both, for_new_trainings, for_new_users
 from tests.significance.made_up import Spread, differences, paired
@@ -88,9 +88,9 @@ def test_what_is_compared_are_means_by_seed_and_by_user() -> None:
     assert comparison.seed_flips_p_value == comparison.seed_flips_least == 0.25
     assert (comparison.seeds, comparison.users, comparison.arms) == ((1, 2, 3), 50, 1)
     assert comparison.spread_over_seeds is not None
-    assert comparison.seeds_needed == seeds_needed(
-        comparison.difference, comparison.spread_over_seeds
-    )
+    users_error = for_new_users(difference_SU).standard_error
+    effect = Effect(comparison.difference, comparison.spread_over_seeds, users_error, 50)
+    assert comparison.seeds_needed == seeds_needed(effect)
     assert comparison.bootstrap is not None
     assert comparison.bootstrap.low < comparison.difference < comparison.bootstrap.high
 
@@ -121,6 +121,32 @@ def test_holm_corrects_each_question_over_the_arms() -> None:
         given = [answer for answer in answers if answer is not None]
         assert [answer.p_adjusted for answer in given] == holm([a.p_value for a in given])
         assert given[0].p_adjusted > given[0].p_value
+
+
+def test_arms_that_were_looked_at_before_count_as_well() -> None:
+    data = paired({"a": differences(np.random.default_rng(24), 4, 50, SPREAD, true=0.01)})
+    (alone,), (among_three,) = compare_arms(data), compare_arms(data, others=2)
+    assert (alone.arms, among_three.arms) == (1, 3)
+    for one, other in zip(alone.answers, among_three.answers, strict=True):
+        assert one is not None
+        assert other is not None
+        assert other.p_value == one.p_value
+        assert other.p_adjusted == min(1.0, 3 * one.p_value)
+    assert (alone.seeds_needed or 0) < (among_three.seeds_needed or 0)
+
+
+@pytest.mark.parametrize("arms", [1, 3])
+def test_with_the_seeds_needed_four_of_five_experiments_end_in_a_claim(arms: int) -> None:
+    of_one_seed, users_error, users = 0.004, 0.0012, 60
+    seeds = seeds_needed(Effect(0.006, of_one_seed, users_error, users), LEVEL / arms)
+    assert seeds is not None
+    spread = Spread(training=of_one_seed / seeds**0.5, taste=users_error)
+    true = {"better": 0.006, **dict.fromkeys("ab"[: arms - 1], 0.0)}
+    claims = [
+        experiment(seed, true, spread, seeds, users)[0].claimed for seed in range(EXPERIMENTS)
+    ]
+    # A whole seed more adds some, and so does Holm where another arm is extreme by luck.
+    assert 0.8 - 4 * math.sqrt(0.16 / EXPERIMENTS) < np.mean(claims) < 0.95
 
 
 def test_an_arm_is_judged_alike_whatever_its_name_and_place() -> None:

@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from peercollab.significance.power import MOST_SEEDS, POWER, power_of, seeds_needed
+from peercollab.significance.power import MOST_SEEDS, POWER, Effect, power_of, seeds_needed
 
 
-def by_integral(seeds: int, difference: float, spread: float) -> float:
+def effect(difference: float, spread: float) -> Effect:
+    """Without any luck of users."""
+    return Effect(difference, spread, users_error=0.0, users=1000)
+
+
+def by_integral(degrees: float, shift: float, level: float) -> float:
     """Over the spread that is found: the chance that the mean is above what it asks for."""
-    degrees = seeds - 1
-    critical = stats.t.ppf(0.975, degrees)
-    shift = abs(difference) / spread * math.sqrt(seeds)
+    critical = stats.t.ppf(1 - level / 2, degrees)
 
     def found(share: float) -> float:
         needed = critical * math.sqrt(stats.chi2.ppf(share, degrees) / degrees)
@@ -25,19 +28,34 @@ def by_integral(seeds: int, difference: float, spread: float) -> float:
 
 
 # Of G*Power 3.1, one-sample t test, two-sided, 5 %, 80 %: effect size and sample size.
-@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
-def test_published_sample_sizes(effect: float, seeds: int) -> None:
-    assert seeds_needed(effect * 0.002, 0.002) == seeds
-    assert seeds_needed(-effect * 0.002, 0.002) == seeds
+@pytest.mark.parametrize(("size", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_published_sample_sizes(size: float, seeds: int) -> None:
+    assert seeds_needed(effect(size * 0.002, 0.002)) == seeds
+    assert seeds_needed(effect(-size * 0.002, 0.002)) == seeds
 
 
-@pytest.mark.parametrize(("seeds", "effect"), [(2, 1.0), (3, 2.0), (5, 1.5), (12, 0.3), (200, 0.2)])
-def test_power_is_the_integral(seeds: int, effect: float) -> None:
-    assert power_of(seeds, effect, 1.0) == pytest.approx(by_integral(seeds, effect, 1.0), abs=1e-6)
+@pytest.mark.parametrize("level", [0.05, 0.005])
+@pytest.mark.parametrize(("seeds", "size"), [(2, 1.0), (3, 2.0), (5, 1.5), (12, 0.3), (200, 0.2)])
+def test_power_is_the_integral(seeds: int, size: float, level: float) -> None:
+    expected = by_integral(seeds - 1, size * math.sqrt(seeds), level)
+    assert power_of(seeds, effect(size, 1.0), level) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_hardest_question_decides() -> None:
+    # The luck of users is as large as that of four seeds: the variances add up.
+    both = Effect(1.5, 1.0, users_error=0.5, users=40)
+    degrees = 0.5**2 / (0.25**2 / 39 + 0.25**2 / 3)
+    expected = by_integral(degrees, 1.5 / math.sqrt(0.5), 0.05)
+    assert expected < by_integral(3, 3.0, 0.05)
+    assert power_of(4, both) == pytest.approx(expected, abs=1e-6)
+    # Users alone: three standard errors have a power of 84 %, two of 50 %, whatever the seeds.
+    assert seeds_needed(Effect(0.003, 0.001, 0.001, 10_000)) is not None
+    assert seeds_needed(Effect(0.002, 0.001, 0.001, 10_000)) is None
+    assert power_of(500, Effect(0.002, 0.0, 0.001, 10_000)) == pytest.approx(0.516, abs=1e-3)
 
 
 def test_the_seeds_needed_find_it_in_four_of_five_experiments() -> None:
-    seeds = seeds_needed(0.003, 0.002)
+    seeds = seeds_needed(effect(0.003, 0.002))
     assert seeds is not None
     sample = np.random.default_rng(17).normal(0.003, 0.002, size=(4000, seeds))
     found = stats.ttest_1samp(sample, 0.0, axis=1).pvalue < 0.05
@@ -46,21 +64,21 @@ def test_the_seeds_needed_find_it_in_four_of_five_experiments() -> None:
 
 
 @given(st.floats(0.1, 1e6))
-def test_one_seed_fewer_would_not_do(effect: float) -> None:
-    seeds = seeds_needed(effect, 1.0)
+def test_one_seed_fewer_would_not_do(size: float) -> None:
+    seeds = seeds_needed(effect(size, 1.0))
     assert seeds is not None
-    assert power_of(seeds, effect, 1.0) >= POWER
-    assert seeds == 2 or power_of(seeds - 1, effect, 1.0) < POWER
+    assert power_of(seeds, effect(size, 1.0)) >= POWER
+    assert seeds == 2 or power_of(seeds - 1, effect(size, 1.0)) < POWER
 
 
 def test_where_nothing_can_be_computed() -> None:
-    assert seeds_needed(0.0, 0.1) is None
-    assert seeds_needed(0.0, 0.0) is None
-    assert seeds_needed(0.001, 0.1) is None
-    assert seeds_needed(0.0885, 1.0) is None
-    assert (seeds_needed(0.0888, 1.0) or 0) > 0.99 * MOST_SEEDS
+    assert seeds_needed(effect(0.0, 0.1)) is None
+    assert seeds_needed(effect(0.0, 0.0)) is None
+    assert seeds_needed(effect(0.001, 0.1)) is None
+    assert seeds_needed(effect(0.0885, 1.0)) is None
+    assert (seeds_needed(effect(0.0888, 1.0)) or 0) > 0.99 * MOST_SEEDS
 
 
 def test_a_spread_of_nothing_or_next_to_nothing_needs_two_seeds() -> None:
-    assert seeds_needed(0.1, 0.0) == 2
-    assert seeds_needed(0.1, 1e-320) == 2
+    assert seeds_needed(effect(0.1, 0.0)) == 2
+    assert seeds_needed(effect(0.1, 1e-320)) == 2

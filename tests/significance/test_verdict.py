@@ -97,7 +97,7 @@ def test_training_luck_is_not_claimed_beyond_the_trained_models() -> None:
     assert verdict(THREE_SEEDS) == (
         f"{OF_THESE_MODELS} Over 3 seeds this is not yet distinguishable from the luck of "
         "training: on these users [-0.0020, +0.0100], p = 0.15. If it is real and as large, about "
-        "7 seeds would tell it from the luck of training."
+        "7 seeds would show it."
     )
 
 
@@ -106,6 +106,13 @@ def test_a_number_of_seeds_that_cannot_be_computed_or_helps_nothing_is_not_told(
         "If it is real and as large, more than 1000 seeds would be needed."
     )
     assert verdict(replace(THREE_SEEDS, seeds_needed=3)).endswith("p = 0.15.")
+
+
+def test_where_no_number_of_seeds_would_do_users_are_asked_for() -> None:
+    comparison = replace(THREE_SEEDS, new_users=NOT_SHOWN, seeds_needed=None)
+    assert verdict(comparison) == (
+        f"{NO_DIFFERENCE} If it is real and as large, more users are needed to show it."
+    )
 
 
 def test_one_seed_speaks_of_these_models_only() -> None:
@@ -128,13 +135,12 @@ def test_one_seed_speaks_of_these_models_only() -> None:
 def test_nothing_shown_is_not_equality() -> None:
     comparison = replace(THREE_SEEDS, new_users=NOT_SHOWN)
     assert verdict(comparison) == (
-        f"{NO_DIFFERENCE} If it is real and as large, about 7 seeds would tell it from the luck of "
-        "training; that it holds for other users takes more users."
+        f"{NO_DIFFERENCE} If it is real and as large, about 7 seeds would show it."
     )
 
 
 def test_where_users_are_too_few_more_users_are_asked_for() -> None:
-    comparison = replace(CLAIMED, new_users=NOT_SHOWN, both=NOT_SHOWN)
+    comparison = replace(CLAIMED, new_users=NOT_SHOWN, both=NOT_SHOWN, seeds_needed=None)
     assert verdict(comparison) == (
         f"{NO_DIFFERENCE} On these very users other trainings would differ ([+0.0012, +0.0068], "
         "p = 0.004); on other users it is not shown, which takes more users, not more seeds."
@@ -157,9 +163,17 @@ def test_what_holms_correction_takes_away_is_said() -> None:
         "(0.1730 against 0.1690), p = 0.12 among 3 arms. That is not to say that they are equal: "
         "anything in the interval may be true. Alone it would be shown, but the most extreme of 3 "
         "arms may be so by luck: more seeds would tell. If it is real and as large, about 8 seeds "
-        "would tell it from the luck of training, were it the only arm; that it holds for other "
-        "users takes more users."
+        "would show it among 3 arms."
     )
+
+
+def test_the_p_that_is_told_is_that_of_the_hardest_question() -> None:
+    of_users = replace(SHOWN, p_adjusted=0.03)
+    assert CLAIMED.p_value == 0.004
+    comparison = replace(CLAIMED, new_users=of_users)
+    assert comparison.claimed
+    assert comparison.p_value == comparison.as_json()["p_value"] == 0.03
+    assert verdict(comparison).endswith("p = 0.03.")
 
 
 def test_the_same_values_are_called_the_same() -> None:
