@@ -77,7 +77,8 @@ def collaborate(
     """Train networks as peers that give each other weights after every round.
 
     Each trains a round as your function says; then all exchange at one time. A peer whose weights
-    become NaN or infinite sits the exchange out and goes back to its last finite state.
+    become NaN, infinite, or 10,000 times as large within a round sits the exchange out and goes
+    back to its state before.
 
     Parameters
     ----------
@@ -162,8 +163,8 @@ class _Rounds:
             well = [peer for peer in self._everyone if is_well[peer]]
             if not well:
                 raise PeercollabError(
-                    f"round {round}: the weights of all peers became NaN or infinite: train with "
-                    "a lower learning rate"
+                    f"round {round}: the weights of all peers became NaN, infinite or huge: train "
+                    "with a lower learning rate"
                 )
             if self._rule.ranked == "before":
                 self._rank(round, well)

@@ -125,12 +125,13 @@ def test_the_last_layer_is_final() -> None:
     assert found.shares == [{1: {"3": 0.5}, 2: {"3": 0.5}}]
 
 
-def test_a_peer_whose_weights_blow_up_sits_out_and_comes_back() -> None:
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e6])
+def test_a_peer_whose_weights_blow_up_sits_out_and_comes_back(weight: float) -> None:
     def blow_up(network: nn.Module, peer: int, round: int) -> None:
         train(network, peer, round)
         if (peer, round) == (2, 2):
             with torch.no_grad():
-                network.get_parameter("0.weight").fill_(math.nan)
+                network.get_parameter("0.weight").fill_(weight)
 
     found = run(blow_up, rule="average")
     assert [by_peer[2] is None for by_peer in found.scores] == [False, True, False]
@@ -138,12 +139,25 @@ def test_a_peer_whose_weights_blow_up_sits_out_and_comes_back() -> None:
     assert all(value.isfinite().all() for state in states(found) for value in state.values())
 
 
+def test_large_weights_are_nobodys_trouble_where_nothing_is_exchanged() -> None:
+    def blow_up(network: nn.Module, peer: int, round: int) -> None:
+        train(network, peer, round)
+        if (peer, round) == (2, 2):
+            with torch.no_grad():
+                network.get_parameter("0.weight").fill_(1e6)
+
+    found = run(blow_up, rule="none")
+    assert all(None not in by_peer.values() for by_peer in found.scores)
+
+
 def test_nobody_left_is_an_error() -> None:
     def blow_up(network: nn.Module, peer: int, round: int) -> None:
         with torch.no_grad():
             network.get_parameter("0.weight").fill_(math.inf)
 
-    with pytest.raises(PeercollabError, match="round 1: the weights of all peers became NaN"):
+    with pytest.raises(
+        PeercollabError, match="round 1: the weights of all peers became NaN, infinite or huge"
+    ):
         run(blow_up)
 
 

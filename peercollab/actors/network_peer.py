@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from peercollab.errors import PeercollabError
+from peercollab.training.growth import is_finite, largest_weight, most_allowed
 from peercollab.training.streams import SHARED_STREAM, stream_seed
 from peercollab.transplant.grafting import Grafting, Parcel
 from peercollab.transplant.layers import LayerMap
@@ -63,13 +64,14 @@ class NetworkPeer:
         return self._grafting.layers
 
     def train(self, round: int) -> bool:
-        """One round as the user says; whether its weights are finite. Else it goes back."""
+        """One round as the user says; whether all can have its weights. Else it goes back."""
+        rule = self._setup.transplant.rule
+        most = most_allowed(self.network) if rule.exchanges and rule.has_donors else math.inf
         self.network.train()
         with torch.random.fork_rng():
             torch.manual_seed(stream_seed(self._setup.seed, self._number, "dropout", round))
             self._setup.train(self.network, self._number, round)
-        values = [v for v in self.network.state_dict().values() if v.is_floating_point()]
-        is_well = all(bool(value.isfinite().all()) for value in values)
+        is_well = is_finite(self.network) and largest_weight(self.network) <= most
         if not is_well:
             self.network.load_state_dict(self._finite)
         return is_well

@@ -28,6 +28,7 @@ from peercollab.data.split import HoldOut
 from peercollab.errors import DivergedError, LostError
 from peercollab.models.saved import save_weights
 from peercollab.results.checkpoint import Digests, peer_tree, read_tree, save_tree
+from peercollab.training.growth import most_allowed
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.training.soup import Weights, greedy_soup, uniform_soup
 from peercollab.training.trainer import Epoch, Trainer, TrainerState
@@ -35,10 +36,6 @@ from peercollab.transplant.grafting import Graft, Grafting, Parcel, shared_tenso
 from peercollab.transplant.layers import LayerMap, layer_tensors
 from peercollab.transplant.plan import LayerStatistics, Request, TransplantPlan
 from peercollab.transplant.rules.rule import Select
-
-# By how many times the largest weight may grow within a round before a peer gives it to others;
-# where it is below 1, from 1.
-MOST_GROWTH = 1e4
 
 
 class Peer:
@@ -268,7 +265,7 @@ class Peer:
             self._sit_out(f"weights were NaN or infinite at the start of epoch {round}")
         # A peer that explodes while its numbers are still finite would take all others along.
         if self.rule.exchanges and self.rule.has_donors:
-            self._most = MOST_GROWTH * max(1.0, self.trainer.largest_weight())
+            self._most = most_allowed(self.trainer.model)
         self.trainer.begin_epoch(round)
 
     def _sit_out(self, trouble: str) -> None:

@@ -28,7 +28,8 @@ def comparison_in_words(folder: Path) -> str:
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
     state = f"going on (process {beat.pid} on {beat.host})" if beat and going_on else "not going on"
-    lines = [f"{folder}: a comparison, {state}; {len(trained)} trainings done"]
+    word = "training" if len(trained) == 1 else "trainings"
+    lines = [f"{folder}: a comparison, {state}; {len(trained)} {word} done"]
     if failed:
         lines[0] += f", {len(failed)} failed"
     lines += [f"{_named(path)} failed: {error}" for path, error in failed.items()]

@@ -23,6 +23,7 @@ from peercollab.training.compiled import compiled
 from peercollab.training.diversity import Augmentation
 from peercollab.training.examples import NO_AUGMENTATION, make_examples
 from peercollab.training.feed import Feed
+from peercollab.training.growth import is_finite, largest_weight
 from peercollab.training.importance import Importance
 from peercollab.training.objective import Objective
 from peercollab.training.optimizer import Adam
@@ -174,7 +175,7 @@ class Trainer:
         # The last step's loss is that of the weights before it.
         if not self.is_finite():
             raise self._diverged(f"weights became NaN or infinite by step {stop}", running.number)
-        if most < math.inf and (largest := self.largest_weight()) > most:
+        if most < math.inf and (largest := largest_weight(self.model)) > most:
             raise self._diverged(
                 f"the largest weight came to {largest:.3g}, above {most:.3g}, by step {stop}",
                 running.number,
@@ -191,12 +192,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every weight, and every statistic in a buffer, is a finite number."""
-        values = [v.detach() for v in self.model.state_dict().values() if v.is_floating_point()]
-        return math.isfinite(_largest(values))
-
-    def largest_weight(self) -> float:
-        """The largest absolute value of any weight; statistics in buffers do not count."""
-        return _largest([weight.detach() for weight in self.model.parameters()])
+        return is_finite(self.model)
 
     def moments(self) -> dict[str, tuple[Tensor, ...]]:
         """Adam's two moments of each parameter, in place: writing to one changes the optimizer."""
@@ -328,10 +324,6 @@ class _RunningEpoch:
 
     def mean_loss(self) -> float:
         return self.loss_sum.item() / max(self.positions, 1)
-
-
-def _largest(values: list[Tensor]) -> float:
-    return float(torch.nn.utils.get_total_norm(values, norm_type=math.inf))
 
 
 def _copied(state: Any) -> Any:

@@ -256,7 +256,8 @@ def _habits(rule: type[Rule]) -> str:
     start = "shared" if rule.shared_start else "own"
     return (
         f"exchanges every {every.replace('1 steps', 'step')}; --init {start}; "
-        f"--select {rule.select}; ranks the state {rule.ranked} the exchange"
+        f"--select {rule.select}; ranks the state {rule.ranked} the exchange (under --ema and "
+        "--swa the average)"
     )
 
 

@@ -26,7 +26,7 @@ def test_what_is_done_and_what_failed_is_told(
     capsys.readouterr()
     assert main(["status", str(options.folder)]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
-    assert first == f"{options.folder}: a comparison, not going on; 1 trainings done, 1 failed"
+    assert first == f"{options.folder}: a comparison, not going on; 1 training done, 1 failed"
     assert second.startswith("wild, seed 5 failed: ")
     assert last.startswith(f"next: peercollab report {options.folder}")
 
