@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_and_is_killed(
     # Until its parent asks for its end its number stays in use.
     os.waitid(os.P_PID, going_on.process.pid, os.WEXITED | os.WNOWAIT)
     assert status(folder).state == "killed"
-    going_on.process.wait(60)
+    going_on.process.wait(180)
     killed = status(folder)
     assert killed.state == "killed"
     assert killed.next == f"peercollab train --resume {folder}"
@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_and_is_killed(
 
 
 def test_where_the_peers_are_is_told_while_it_goes_on(going_on: Watched, tmp_path: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     now = status(tmp_path / "run")
     while not any(peer.now for peer in now.peers):
         assert time.monotonic() < deadline
@@ -99,7 +99,7 @@ def test_where_the_peers_are_is_told_while_it_goes_on(going_on: Watched, tmp_pat
 
 def test_a_run_that_was_stopped_in_good_order(going_on: Watched, tmp_path: Path) -> None:
     going_on.process.send_signal(signal.SIGINT)
-    assert going_on.process.wait(60) == 130
+    assert going_on.process.wait(180) == 130
     stands = status(tmp_path / "run")
     assert (stands.state, stands.where) == ("stopped", None)
     assert stands.test is None
