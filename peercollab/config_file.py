@@ -62,25 +62,48 @@ def expanded(words: Sequence[str]) -> list[str]:
         else:
             # Also where nothing follows, which is for the parser to say.
             left.append(word)
-    front = preset_words(given["--preset"]) if given["--preset"] else []
-    front += words_of(Path(given["--config"])) if given["--config"] else []
-    return [*front, *left]
+    told = [*(words_of(Path(given["--config"])) if given["--config"] else []), *left]
+    preset = preset_words(given["--preset"], _model_in(told)) if given["--preset"] else []
+    return [*preset, *told]
 
 
-def preset_words(name: str) -> list[str]:
+def preset_words(name: str, model: str | None) -> list[str]:
     """The options of a preset, as `words_of` has those of a file.
+
+    Parameters
+    ----------
+    name
+        The preset's.
+    model
+        What else is said of the model; None where nothing is.
 
     Raises
     ------
     PeercollabError
-        There is no preset of that name.
+        There is no preset of that name, or it is of another model.
     """
     names = get_args(PresetName)
     if name not in names:
         raise PeercollabError(
             f"--preset is {name!r}: take one of {', '.join(names)}{did_you_mean(name, names)}"
         )
-    return words_of(PRESETS / f"{name}.toml")
+    words = words_of(PRESETS / f"{name}.toml")
+    own = _model_in(words)
+    if model not in (None, own):
+        raise PeercollabError(
+            f"--preset {name} is a form of {own}, and the model is {model}: leave one of them out"
+        )
+    return words
+
+
+def _model_in(words: Sequence[str]) -> str | None:
+    """The model that is asked for last; None if none is."""
+    found = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, is_one_word, value = word.partition("=")
+        if option == "--model":
+            found = value if is_one_word else following
+    return found
 
 
 def words_for(name: str, value: Any, where: str) -> list[str]:

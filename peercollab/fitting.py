@@ -128,13 +128,14 @@ def fit(
     for name in options:
         if name not in known or name in NOT_AN_OPTION:
             raise PeercollabError(f"fit: {name} is no option{did_you_mean(name, known)}")
+    named = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
+    words = [] if preset is None else preset_words(preset, named)
     given = None
     if isinstance(model, str):
         options = {"model": model, **options}
     else:
         of_model = {field.name for field in fields(ModelOptions)} & options.keys()
         given = GivenModel(model, **{name: options.pop(name) for name in of_model})
-    words = [] if preset is None else preset_words(preset)
     words += [
         word
         for name, value in options.items()

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from torch import nn
 
+from peercollab import fit
 from peercollab.cli import _parse, main
 from peercollab.config_file import PRESETS, PresetName, words_of
 from peercollab.errors import PeercollabError
@@ -123,6 +125,18 @@ def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--preset is 'pcrek': take one of pcrec, sasrec-plus; did you mean pcrec?" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("told", [["--model", "nextitnet"], ["--model=mine.py:Net"]])
+def test_a_preset_of_another_model_is_refused(
+    told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--out", str(tmp_path / "run"), "--preset", "pcrec", *told]
+    assert main(command) == 2
+    assert "--preset pcrec is a form of sasrec, and the model is" in capsys.readouterr().err
+    with pytest.raises(PeercollabError, match="the model is Linear: leave one of them out"):
+        fit(model=nn.Linear(1, 1), preset="pcrec")
+    assert parsed("--preset", "pcrec", "--model", "sasrec") == parsed("--preset", "pcrec")
 
 
 def test_pcrec_is_what_was_published() -> None:

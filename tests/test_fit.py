@@ -143,4 +143,5 @@ def test_users_of_bpr_are_known_by_their_ids(log: Path, capsys: pytest.CaptureFi
     other = result.recommend({"u5": ["i9", "i1"]}, k=4)
     kept = table.query("user == 'u5' and item != 'i9'")["item"].tolist()
     assert [item for item in other["item"] if item in kept] == kept
-    assert result.recommender.unknown_users(histories) == ["stranger", "empty"]
+    assert result.recommender.unknown_users(histories) == ["stranger"]
+    assert result.recommender.unknown_users({"new": ["an unknown item"]}) == []

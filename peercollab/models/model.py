@@ -147,6 +147,11 @@ class ModelSettings:
     can_mask: ClassVar[bool] = True
 
     @property
+    def where(self) -> str:
+        """How a message names it."""
+        return f"--model {self.name}"
+
+    @property
     def is_causal(self) -> bool:
         return True
 

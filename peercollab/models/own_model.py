@@ -91,7 +91,6 @@ class OwnModelOptions(ModelSettings):
 
     @property
     def where(self) -> str:
-        """How a message names it."""
         return f"--model {self.path}:{self.class_name}" if self.path else f"model {self.class_name}"
 
     @property

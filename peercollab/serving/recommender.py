@@ -104,10 +104,17 @@ class Recommender:
     def unknown_users(self, histories: Mapping[str, Sequence[str]]) -> list[str]:
         """Users that a model of users was not trained on, in order; none for other models.
 
-        For them a vector is made of the items in their history.
+        For them a vector is made of the items in their history; who has none that is known gets
+        the most popular items, and is not among them.
         """
         known = self._user_number_of
-        return [] if known is None else [str(u) for u in histories if str(u) not in known]
+        if known is None:
+            return []
+        return [
+            str(user)
+            for user, history in histories.items()
+            if str(user) not in known and any(str(item) in self._number_of for item in history)
+        ]
 
     def unknown_items(self, histories: Mapping[str, Sequence[str]]) -> list[str]:
         """Items of the histories that the model was not trained on, each once, sorted."""

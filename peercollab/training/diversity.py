@@ -61,7 +61,7 @@ class DiversityOptions:
         PeercollabError
             An option would do nothing.
         """
-        told = f"--model {model.name}"
+        told = model.where
         if self.dropout_spread and model.dropout_share is None:
             raise PeercollabError(f"--dropout-spread has no effect with {told}: leave it out")
         if model.of_users and set(self.augment) - {"none"}:

@@ -102,7 +102,7 @@ class TrainingOptions:
             targets=self.targets or model.targets,
         )
         filled.require_loss()
-        told = f"--model {model.name}"
+        told = model.where
         if model.of_users and self.targets is not None:
             raise PeercollabError(
                 f"--targets has no effect with {told}, which learns from pairs of user and item: "
