@@ -1,6 +1,7 @@
 """What all tests share; ``./scripts/test`` runs them, with ``--slow`` the long ones too."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from hypothesis import HealthCheck, settings
 # Read when Ray is imported: here, and in every process that a test or Ray starts.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
+
+# A shell leaves what it starts in the background deaf to Ctrl-C, and so would be all that the tests
+# start, of which some are stopped by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_DATA = "PEERCOLLAB_TEST_DATA"
 OBJECT_STORE_BYTES = 256 << 20
