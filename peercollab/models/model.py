@@ -53,11 +53,15 @@ class SequenceModel(nn.Module):
         `peercollab.transplant.layers` says what that is.
     shared_layers
         Modules whose tensors are those of others on purpose.
+    has_sparse_table
+        Whether the item table and its bias are parameters as they stand, which nothing reads but
+        the loss and `item_embeddings`: a loss over few items then gives few rows a gradient.
     """
 
     max_length: int
     layer_scopes: Mapping[str, Scope] = {}
     shared_layers: Sequence[str] = ()
+    has_sparse_table: bool = True
 
     @abstractmethod
     def forward(self, rows: Rows) -> Tensor:

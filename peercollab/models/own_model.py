@@ -6,7 +6,7 @@ stands in docs/bring-your-model.md.
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -178,13 +178,18 @@ def _length(
 class OwnModel(SequenceModel):
     """A network of the user's own as training, ranking and transplant ask for it."""
 
+    # Its table may be part of a parameter, made of several, or read by the network as well.
+    has_sparse_table = False
+
     def __init__(self, network: nn.Module, max_length: int) -> None:
         super().__init__()
         self.network = network
         self.max_length = max_length
         scopes = getattr(network, "layer_scopes", {})
-        self.layer_scopes = {_inside(name): scope for name, scope in scopes.items()}
-        self.shared_layers = tuple(map(_inside, getattr(network, "shared_layers", ())))
+        own = dict(network.named_modules())
+        self.layer_scopes = {_inside(name, own): scope for name, scope in scopes.items()}
+        shared = getattr(network, "shared_layers", ())
+        self.shared_layers = tuple(_inside(name, own) for name in shared)
 
     def forward(self, rows: Rows) -> Tensor:
         """What the network makes of item numbers and lengths."""
@@ -203,9 +208,12 @@ class OwnModel(SequenceModel):
         return loss
 
 
-def _inside(name: str) -> str:
-    """A module's name in the network as it is in the model, which messages have."""
-    return name if name.startswith("network.") else f"network.{name}"
+def _inside(name: str, own: Collection[str]) -> str:
+    """A module's name in the model, which messages have; it may be said so, or as the network's.
+
+    The network itself, the layer of parameters in none of its modules, is ``""`` or ``network``.
+    """
+    return f"network.{name}".rstrip(".") if name in own else name
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from peercollab.training.gbce import gbce
 from peercollab.training.loss import full_cross_entropy
 from peercollab.training.negatives import NegativeSampler
 from peercollab.training.options import TrainingOptions
-from peercollab.training.sampled_softmax import sampled_softmax
+from peercollab.training.sampled_softmax import sampled_softmax, with_dense_gradient
 
 
 class Objective:
@@ -77,6 +77,9 @@ class Objective:
         if negatives is None:
             return full_cross_entropy(hidden_ND, table_VD, bias_V, targets_N)
         if self._loss == "sampled":
+            if not model.has_sparse_table:
+                table_VD = with_dense_gradient(table_VD)
+                bias_V = None if bias_V is None else with_dense_gradient(bias_V)
             return sampled_softmax(hidden_ND, table_VD, bias_V, targets_N, negatives, self._log_q_V)
         if self._loss == "bpr":
             return bpr(hidden_ND, table_VD, bias_V, targets_N, negatives, self._weight_decay)

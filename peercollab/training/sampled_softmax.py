@@ -63,6 +63,24 @@ def sampled_softmax(
     return loss
 
 
+def with_dense_gradient(values_T: Tensor) -> Tensor:
+    """The same values, which hand a sparse gradient on as a dense one, to whatever they are of."""
+    same_T: Tensor = _DenseGradient.apply(values_T)  # type: ignore[no-untyped-call]
+    return same_T
+
+
+class _DenseGradient(torch.autograd.Function):
+    """Changes nothing but the layout of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values_T: Tensor) -> Tensor:
+        return values_T.view_as(values_T)
+
+    @staticmethod
+    def backward(ctx: Any, outer_T: Tensor) -> Tensor:
+        return outer_T.to_dense()
+
+
 class _SampledSoftmax(torch.autograd.Function):
     """Loss and gradients in one pass over chunks of positions.
 

@@ -233,6 +233,8 @@ class Trainer:
 
     def _expect_sparse_gradients(self) -> list[Tensor]:
         """Let embeddings of items have sparse gradients; all parameters that then have some."""
+        if not self.model.has_sparse_table:
+            return []
         embeddings = self.model.item_embeddings()
         for embedding in embeddings:
             embedding.sparse = True
