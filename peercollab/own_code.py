@@ -4,9 +4,11 @@ The text is read once, where the user is, and travels; wherever it is needed it 
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from peercollab.errors import PeercollabError
@@ -43,7 +45,11 @@ def load(option: str, path: str, name: str, source: str) -> Callable[..., Any]:
         The text cannot be run, or has none of that name.
     """
     told = f"{option} {path}:{name}"
-    space: dict[str, Any] = {"__name__": Path(path).stem, "__file__": path}
+    # Dataclasses look up the module that they are in; by a name that is nobody else's.
+    module = ModuleType(f"own code in {path}")
+    module.__file__ = path
+    space = module.__dict__
+    sys.modules[module.__name__] = module
     try:
         exec(compile(source, path, "exec"), space)
     except (Exception, SystemExit) as error:
@@ -51,6 +57,9 @@ def load(option: str, path: str, name: str, source: str) -> Callable[..., Any]:
         raise PeercollabError(
             f"{told}: {path}{line} cannot be run: {type(error).__name__}: {error}"
         ) from error
+    finally:
+        # What is pickled from it travels whole, as elsewhere there is no such module.
+        del sys.modules[module.__name__]
     found = space.get(name)
     if not callable(found):
         raise PeercollabError(f"{told}: {path} has no {name}; it has {_its_own(space)}")

@@ -100,6 +100,11 @@ def load_model(
         RuntimeError,
     ) as error:
         first_line = (str(error).splitlines() or [""])[0]
+        if isinstance(error, RuntimeError) and isinstance(settings, OwnModelOptions):
+            raise PeercollabError(
+                f"the model in {folder} does not fit {settings.where}: give the network, and the "
+                "text, that it was trained with"
+            ) from error
         raise PeercollabError(f"the model in {folder} is damaged: {first_line}") from error
     return model.to(device).eval()
 

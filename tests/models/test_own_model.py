@@ -2,19 +2,24 @@
 
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from peercollab.cli import main
+from peercollab.data.sequences import Histories
 from peercollab.errors import PeercollabError
 from peercollab.models.build import build_model
 from peercollab.models.check import require_sound
 from peercollab.models.options import GivenModel, ModelOptions
 from peercollab.models.own_model import OwnModelOptions
+from peercollab.training.options import TrainingOptions
+from peercollab.training.trainer import Trainer
 from peercollab.transplant.layers import layer_map
 from tests.models.guide import python_of_the_guide
 from tests.test_run import log as log
@@ -74,6 +79,11 @@ def test_the_length_is_as_asked_for_or_as_the_network_says() -> None:
     assert settings_of(Short, max_length=5).max_length == 5
     assert settings_of(Told).max_length == 9
     assert settings_of(Told, max_length=5).arguments["max_length"] == 5
+
+    class Both(Told):
+        max_length = 7
+
+    assert settings_of(Both).max_length == 7
     with pytest.raises(PeercollabError, match="--max-length is 0"):
         settings_of(Plain, max_length=0)
 
@@ -98,6 +108,17 @@ def test_a_file_travels_by_its_text(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
+def test_a_file_may_have_dataclasses_and_keeps_other_modules(tmp_path: Path) -> None:
+    source = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    source += "from typing import ClassVar\nimport string\n"
+    source += "assert string.digits\n\n\n@dataclass\nclass Sizes:\n    some: ClassVar[int] = 3\n"
+    path = tmp_path / "string.py"
+    path.write_text(source + python_of_the_guide()[0], encoding="utf-8")
+    before = set(sys.modules)
+    assert build_model(ITEMS, ModelOptions(model=f"{path}:Recent").build(), 0)
+    assert not [name for name in set(sys.modules) - before if str(path) in name]
+
+
 def test_scopes_are_found_and_can_be_stated(tmp_path: Path) -> None:
     settings = ModelOptions(model=file_of(tmp_path)).build()
     found = {name: of.scope for name, of in layer_map(build_model(ITEMS, settings, 0)).items()}
@@ -114,6 +135,20 @@ def test_scopes_are_found_and_can_be_stated(tmp_path: Path) -> None:
     assert layers["network.items"].scope == "final"
 
 
+@pytest.mark.parametrize("itself", ["", "network"])
+def test_scopes_of_the_networks_own_parameters_can_be_stated(itself: str) -> None:
+    class Scaled(Plain):
+        layer_scopes = {itself: "final", "network.items": "middle"}  # noqa: RUF012
+
+        def __init__(self, n_items: int) -> None:
+            super().__init__(n_items)
+            self.scale = nn.Parameter(torch.ones(6))
+
+    layers = layer_map(build_model(ITEMS, settings_of(Scaled), 0))
+    scopes = {name: of.scope for name, of in layers.items()}
+    assert scopes == {"network": "final", "network.items": "middle"}
+
+
 class SeesAll(Plain):
     """A position's state is the mean of the whole history."""
 
@@ -126,6 +161,47 @@ class SeesAll(Plain):
 class SeesPadding(Plain):
     def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         return super().forward(items_BL, lengths_B) * items_BL.shape[1]
+
+
+class BeginsAtZero(SeesAll):
+    """What it sees of the future is nothing, until it is trained."""
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        states: Tensor = self.items(items_BL)
+        return states + self.gate * super().forward(items_BL, lengths_B)
+
+
+class BeginsSmall(SeesAll):
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        nn.init.normal_(self.items.weight, std=1e-4)
+
+
+class SeesFarAhead(Plain):
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        states_BLD = super().forward(items_BL, lengths_B)
+        return states_BLD + nn.functional.pad(states_BLD, (0, 0, 0, 40))[:, 40:]
+
+
+class SeesALittlePadding(Plain):
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        return super().forward(items_BL, lengths_B) + items_BL.shape[1] / 1000
+
+
+class FewPositions(Plain):
+    max_length = 60
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        self.positions = nn.Embedding(50, 6)
+
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        states = super().forward(items_BL, lengths_B)
+        return states + self.positions(torch.arange(items_BL.shape[1]))
 
 
 class WithoutTable(nn.Module):
@@ -167,11 +243,19 @@ class BadLoss(Plain):
     ("network", "said"),
     [
         (SeesAll, "sees the future"),
+        (BeginsAtZero, "sees the future"),
+        (BeginsSmall, "sees the future"),
+        (SeesFarAhead, "sees the future"),
         (SeesPadding, "other states beside a longer one"),
+        (SeesALittlePadding, "other states beside a longer one"),
+        (FewPositions, "failed on a batch that was tried: IndexError: index out of range"),
         (SmallTable, r"\[30 items, hidden size\].* and gave \(29, 6\)"),
         (BadBias, r"the bias of item_table\(\) must have the shape \[30 items\], and has \(3,\)"),
-        (OtherSize, r"\(2, 6, 6\) to go with the item table, and gave \(2, 6, 2\)"),
-        (Failing, r"forward\(items, lengths\) failed on a tiny batch: ValueError: no idea$"),
+        (OtherSize, r"\(2, 100, 6\) to go with the item table, and gave \(2, 100, 2\)"),
+        (
+            Failing,
+            r"forward\(items, lengths\) failed on a batch that was tried: ValueError: no idea$",
+        ),
         (NotFinite, "gave NaN or infinite values"),
         (BadLoss, "loss must return one finite number"),
     ],
@@ -200,6 +284,58 @@ def test_one_that_looks_both_ways_says_so_and_learns_from_last_items() -> None:
     settings = settings_of(Both)
     require_sound(settings, ITEMS)
     assert (settings.is_causal, settings.targets) == (False, "last")
+    assert TrainingOptions().of_model(settings).targets == "last"
+    with pytest.raises(PeercollabError, match="--targets every would let model Both see what"):
+        TrainingOptions(targets="every").of_model(settings)
+
+
+class OneOfNoItem(Plain):
+    """A vector more than there are items, as for padding."""
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items + 1)
+
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        return super().forward(items_BL + 1, lengths_B)
+
+    def item_table(self) -> Any:
+        return self.items.weight[1:]
+
+
+class MadeTable(Plain):
+    def __init__(self, n_items: int) -> None:
+        super().__init__(n_items)
+        self.mix = nn.Linear(6, 6)
+
+    def item_table(self) -> Any:
+        return self.mix(self.items.weight), self.items.weight[:, 0]
+
+
+@pytest.mark.parametrize("network", [Plain, OneOfNoItem, MadeTable])
+@pytest.mark.parametrize("loss", ["full", "sampled", "gbce"])
+def test_every_loss_takes_any_item_table(loss: Any, network: Any) -> None:
+    losses = trained(settings_of(network), loss=loss)
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def trained(settings: OwnModelOptions, **options: Any) -> list[float]:
+    """The losses of ten epochs on items that follow each other."""
+    items = np.tile(np.arange(ITEMS, dtype=np.int32), 4)
+    log = Histories(items, np.arange(0, len(items) + 1, 10), ITEMS)
+    told = TrainingOptions(epochs=10, batch_size=4, **options)
+    trainer = Trainer(log, settings, told, stream=1, learning_rate=0.01, device=torch.device("cpu"))
+    return [trainer.train_epoch(epoch).loss for epoch in range(1, 11)]
+
+
+def test_a_loss_of_its_own_is_what_it_learns_from() -> None:
+    class OwnLoss(Plain):
+        def loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+            return (hidden_ND.square().mean() + 7) + 0 * targets_N.sum()
+
+    losses = trained(settings_of(OwnLoss))
+    assert losses == trained(settings_of(OwnLoss), loss="model")
+    assert 7 < losses[-1] < losses[0] < 9
+    assert trained(settings_of(OwnLoss), loss="full") == trained(settings_of(Plain))
 
 
 def test_tensors_shared_without_a_word_are_refused() -> None:
@@ -230,7 +366,7 @@ def test_weights_that_are_whole_numbers_are_refused() -> None:
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
-        ({"nowhere": "final"}, "names network.nowhere, which is no layer: it has network.items"),
+        ({"nowhere": "final"}, "names nowhere, which is no layer: it has network.items"),
         ({"items": "last"}, "puts network.items into 'last': take one of embedding"),
     ],
 )
@@ -262,6 +398,10 @@ def test_a_network_of_a_file_is_trained_resumed_and_recommends(
     assert main([*recommend, "--model", model]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "user,item,rank,score,source"
+    other = tmp_path / "other.py"
+    other.write_text(python_of_the_guide()[0].replace("self.unit", "self.cell"), encoding="utf-8")
+    assert main([*recommend, "--model", f"{other}:Recent"]) == 2
+    assert f"does not fit --model {other}:Recent" in capsys.readouterr().err
     assert main(["train", "--resume", run, "--epochs", "3"]) == 2
     assert f"give --model {model} again if that is yours" in capsys.readouterr().err
     assert main(["train", "--resume", run, "--epochs", "3", "--model", model]) == 0
