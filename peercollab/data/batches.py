@@ -101,7 +101,10 @@ class TrainingBatch:
 
 
 def lay_out(items: Int32Array, spans: Spans, users: Int64Array | None = None) -> Rows:
-    """Rows padded to the longest of `spans`, none of which is empty; with int64 user numbers."""
+    """Rows padded to the longest of `spans`; with int64 user numbers.
+
+    Empty spans are for models that know users, and a row's length is then 0.
+    """
     lengths = spans.lengths
     column = np.arange(lengths.max())
     at = np.minimum(spans.starts[:, None] + column, spans.stops[:, None] - 1)

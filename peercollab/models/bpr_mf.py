@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peercollab.data.batches import Rows
@@ -87,7 +88,13 @@ class BPRMF(SequenceModel):
         table_VD = self.item_embedding.weight
         column_L = torch.arange(rows.items_BL.shape[1], device=rows.items_BL.device)
         is_real_BL = column_L < rows.lengths_B[:, None]
-        sum_BD = (self.item_embedding(rows.items_BL) * is_real_BL[..., None]).sum(dim=1)
+        # The vectors of whole histories, which may be long, never lie side by side.
+        sum_BD = F.embedding_bag(
+            rows.items_BL,
+            table_VD,
+            mode="sum",
+            per_sample_weights=is_real_BL.to(table_VD.dtype),
+        )
         return sum_BD / rows.lengths_B[:, None] - table_VD.mean(dim=0)
 
     def item_table(self) -> tuple[Tensor, Tensor | None]:

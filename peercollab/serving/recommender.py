@@ -131,8 +131,9 @@ class Recommender:
         histories
             Own item ids of each user in time order, the latest last. Unknown items are skipped
             with a warning; a user with no known item gets the most popular items. A model of
-            users (BPR-MF) takes a user that it was trained on by the id, and the history for no
-            more than what was seen; of others it makes a vector from the items in the history.
+            users (BPR-MF) takes a user that it was trained on by the id, and the history, which
+            may be empty, for no more than what was seen; of others it makes a vector from the items
+            in the history.
         k
             Items a user; fewer come where the catalogue has no more.
         keep_seen
@@ -158,11 +159,14 @@ class Recommender:
             [self._number_of[str(item)] for item in history if str(item) in self._number_of]
             for history in histories.values()
         ]
-        has_history = np.array([bool(history) for history in known], dtype=bool)
-        rows, others = np.flatnonzero(has_history), np.flatnonzero(~has_history)
-        items, spans = _end_to_end([known[row] for row in rows])
         everyone = list(histories)
-        users = self._user_numbers(everyone[row] for row in rows)
+        users = self._user_numbers(everyone)
+        by_model = np.array([bool(history) for history in known], dtype=bool)
+        if users is not None:
+            by_model |= users >= 0
+        rows, others = np.flatnonzero(by_model), np.flatnonzero(~by_model)
+        items, spans = _end_to_end([known[row] for row in rows])
+        users = None if users is None else users[rows]
         best, scores = top_k(self._by_model, items, spans, k, keep_seen=keep_seen, users=users)
         sources = np.where(users < 0, "fold-in", "model") if users is not None else "model"
         popular = np.tile(self._by_popularity.order_V[:k], (len(others), 1))

@@ -31,7 +31,7 @@ class Scorer(Protocol):
     """Whatever scores items as ``hidden_BD @ table_VD.T + bias_V``."""
 
     def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
-        """A hidden state for each span of `items`, none of which is empty.
+        """A hidden state for each span of `items`, none of which is empty but of known users.
 
         `users` are int64 user numbers, -1 for who is not known; None if nobody is.
         """

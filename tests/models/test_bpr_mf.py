@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from peercollab.data.batches import Rows
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
@@ -19,6 +20,7 @@ from peercollab.training.options import TrainingOptions
 from peercollab.training.scoring import ModelScorer, rank_targets
 from peercollab.training.trainer import Trainer
 from tests.models.common import ITEMS, USERS, any_weights, rows_of, some_histories, state_of
+from tests.training.losses import largest_allocation
 
 CPU = torch.device("cpu")
 OPTIONS = BPRMFOptions(hidden_size=6)
@@ -102,3 +104,13 @@ def test_vectors_made_of_histories_rank_far_better_than_popularity(real_data: Pa
     ranks = rank_targets(model, histories.items, nobody, keep_seen=False)
     popular = popularity_ranks(histories, keep_seen=False)["validation"]
     assert metrics_of(ranks)["ndcg@10"] > 1.2 * metrics_of(popular)["ndcg@10"]
+
+
+def test_a_vector_made_of_a_long_history_needs_no_vector_for_each_item() -> None:
+    options = BPRMFOptions(hidden_size=256)
+    model = build_model(ITEMS, options, seed=0, n_users=USERS)
+    rows = Rows(torch.randint(ITEMS, (8, 20_000)), torch.full((8,), 20_000))
+    with torch.no_grad():
+        largest = largest_allocation(lambda: model.last_hidden(rows))
+    # Side by side they would be 164 MB; the rows themselves are 1.
+    assert largest < 4e6
