@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +145,23 @@ def fit(
     try:
         folder = temporary / "run" if out is None else Path(out)
         path = _as_file(data, temporary)
-        told: TrainOptions = parse(
-            TrainOptions, words, default=TrainOptions(out=folder, data=str(path))
-        )
-        train(told if given is None else replace(told, model=given))
+        told: _Told = parse(_Told, words, default=_Told(out=folder, data=str(path)))
+        asked = {field.name: getattr(told, field.name) for field in fields(told)}
+        train(TrainOptions(**asked if given is None else asked | {"model": given}))
         result = FitResult(folder, model if given is not None or is_own(told.model.model) else None)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     weakref.finalize(result, shutil.rmtree, temporary, ignore_errors=True)
     return result
+
+
+@dataclass(frozen=True)
+class _Told(TrainOptions):
+    """Options that may not go together yet: a network that Python has is not among them."""
+
+    def __post_init__(self) -> None:
+        pass
 
 
 def _as_file(data: str | os.PathLike[str] | pd.DataFrame, folder: Path) -> str | Path:

@@ -47,11 +47,15 @@ def stored_options(run: Path, named: Collection[str] = ()) -> TrainOptions:
     ------
     PeercollabError
         It is no run folder, or one of another version of peercollab, or it has a rule or a model
-        from a file that the user has not named.
+        from a file that the user has not named, or a model that is in no file.
     """
     stored = read_config(run)
     names = {field.name for field in fields(TrainOptions)} - {"out", "resume"}
     options = {name: stored[name] for name in names if name in stored}
+    if stored.get("settings", {}).get("model_source") == "":
+        raise PeercollabError(
+            f"--resume {run}: the run's network was given in Python, and is in no file: train anew"
+        )
     for option, name in own_names(stored).items():
         if name not in named:
             raise PeercollabError(

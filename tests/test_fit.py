@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import peercollab
 from peercollab.errors import PeercollabError
+from peercollab.resume import stored_options
 from tests.test_run import log as log
 from tests.test_run import run
 
@@ -92,6 +93,8 @@ def test_a_class_trains_like_its_file(log: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(loaded.recommend(histories), of_class.recommend(histories))
     with pytest.raises(PeercollabError, match="is Last, a network from a file"):
         peercollab.Recommender.load(of_class.folder)
+    with pytest.raises(PeercollabError, match="was given in Python, and is in no file: train anew"):
+        stored_options(of_class.folder, ["Last"])
 
 
 def _source_of_last() -> str:
@@ -145,3 +148,47 @@ def test_users_of_bpr_are_known_by_their_ids(log: Path, capsys: pytest.CaptureFi
     assert [item for item in other["item"] if item in kept] == kept
     assert result.recommender.unknown_users(histories) == ["stranger"]
     assert result.recommender.unknown_users({"new": ["an unknown item"]}) == []
+
+
+def test_a_known_user_of_bpr_needs_no_history(log: Path) -> None:
+    options = {name: value for name, value in SMALL.items() if name != "max_length"}
+    result = peercollab.fit(log, model="bpr-mf", **options)
+    alone = result.recommend({"u5": []}, k=3)
+    assert list(alone["source"]) == ["model"] * 3
+    among = result.recommend({"new": ["i1"], "u5": [], "none": []}, k=3).query("user == 'u5'")
+    pd.testing.assert_frame_equal(among.reset_index(drop=True), alone, check_dtype=False)
+    with pytest.warns(UserWarning, match="items unknown to the model"):
+        unknown = result.recommend({"u5": ["unheard of"]}, k=3)
+    pd.testing.assert_frame_equal(unknown, alone, check_dtype=False)
+    seen = alone["item"][0]
+    assert seen not in result.recommend({"u5": [seen]}, k=3)["item"].tolist()
+    assert result.recommend({"u5": [seen]}, k=3, keep_seen=True)["item"].tolist()[0] == seen
+
+
+class OwnLoss(Last):
+    """A dropout of 0.5, and a loss of its own."""
+
+    def __init__(self, n_items: int, hidden_size: int = 8, dropout: float = 0.5) -> None:
+        super().__init__(n_items, hidden_size)
+
+    def loss(self, hidden_ND: Tensor, targets_N: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.output(hidden_ND), targets_N)
+
+
+def test_options_go_with_the_network_that_is_given_and_no_other(log: Path) -> None:
+    result = peercollab.fit(log, model=OwnLoss, loss="model", dropout_spread=0.4, **SMALL)
+    config = json.loads((result.folder / "config.json").read_text())
+    assert [peer["dropout"] for peer in config["peers"]] == pytest.approx([0.1, 0.9])
+    with pytest.raises(
+        PeercollabError, match=r"--loss model is for networks .* model Last has none"
+    ):
+        peercollab.fit(log, model=Last, loss="model", **SMALL)
+
+
+def test_what_fails_leaves_nothing_behind(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(PeercollabError):
+        peercollab.fit(pd.read_csv(log), lr=-1.0, **SMALL)
+    assert not list(tmp_path.iterdir())
