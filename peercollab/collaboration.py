@@ -6,13 +6,13 @@ What filter grafting (Meng et al., CVPR 2020, arXiv 2001.05868) does with image 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from peercollab.actors.network_peer import Make, NetworkSetup, Score, Train
-from peercollab.actors.options import ExecutionOptions
+from peercollab.actors.options import ExecutionOptions, ExecutorName
 from peercollab.actors.team import LocalTeam, Team
 from peercollab.command_line import did_you_mean
 from peercollab.errors import PeercollabError
@@ -68,7 +68,7 @@ def collaborate(
     peers: int = 2,
     rounds: int = 10,
     seed: int = 10,
-    executor: Literal["local", "ray"] = "local",
+    executor: ExecutorName = "local",
     address: str | None = None,
     gpus_per_peer: float = 1.0,
     threads_per_peer: int | None = None,
@@ -119,6 +119,12 @@ def collaborate(
     transplant = _transplant(options)
     if rounds < 1:
         raise PeercollabError(f"collaborate: rounds is {rounds}: give 1 or more")
+    if seed < 0:
+        raise PeercollabError(f"collaborate: seed is {seed}: give 0 or more")
+    if executor not in get_args(ExecutorName):
+        raise PeercollabError(
+            f"collaborate: executor is {executor!r}: take {' or '.join(get_args(ExecutorName))}"
+        )
     execution = ExecutionOptions(
         peers=peers,
         executor=executor,
@@ -250,4 +256,10 @@ def _transplant(options: Mapping[str, Any]) -> Transplant:
                 f"collaborate: {name} is no option here: take one of {', '.join(known)}"
                 f"{did_you_mean(name, known)}"
             )
-    return TransplantOptions(**options).build()
+    transplant = TransplantOptions(**options).build()
+    if (criterion := transplant.rule.measure) is not None and criterion.of == "gradient":
+        raise PeercollabError(
+            "collaborate: criterion importance needs the gradients of training that is ours: take "
+            "another"
+        )
+    return transplant

@@ -184,7 +184,8 @@ def test_the_best_state_is_kept_and_not_the_last() -> None:
         ({"rul": "average"}, "rul is no option here"),
         ({"address": "auto"}, "--address has no effect"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"criterion": "importance"}, "criterion importance needs the gradients"),
+        ({"seed": -1}, "seed is -1"),
+        ({"executor": "rai"}, "executor is 'rai': take ray or local"),
         ({"layers": "embedding"}, "--layers embedding names no layer"),
     ],
 )
@@ -200,3 +201,91 @@ def test_networks_that_differ_are_refused() -> None:
 
     with pytest.raises(PeercollabError, match="peer 1 and peer 2 differ in their layers"):
         collaborate(unlike, train, score)
+
+
+def test_what_needs_gradients_is_refused_before_anybody_trains() -> None:
+    def never(network: nn.Module, peer: int, round: int) -> None:
+        raise AssertionError
+
+    with pytest.raises(PeercollabError, match="criterion importance needs the gradients"):
+        run(never, criterion="importance", exchange_from=0.5)
+
+
+def test_makers_that_give_no_network_or_one_for_all_are_refused() -> None:
+    network = make(1)
+    with pytest.raises(PeercollabError, match="make gave the same network to two peers"):
+        collaborate(lambda peer: network, train, score)
+    with pytest.raises(PeercollabError, match="make gave int: it must make a torch"):
+        collaborate(lambda peer: peer, train, score)  # type: ignore[arg-type, return-value]
+
+
+def test_threads_are_as_before_also_where_a_maker_fails() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(rounds=1, threads_per_peer=1)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(PeercollabError):
+            run(layers="embedding", threads_per_peer=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_random_numbers_are_each_peers_and_rounds_own_and_of_scoring_the_same() -> None:
+    drawn: list[float] = []
+    scored: list[float] = []
+
+    def note(network: nn.Module, peer: int, round: int) -> None:
+        drawn.append(float(torch.rand(())))
+
+    def at_random(network: nn.Module) -> float:
+        scored.append(float(torch.rand(())))
+        return scored[-1]
+
+    before = torch.get_rng_state()
+    collaborate(make, note, at_random, rounds=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(drawn)) == 6
+    assert len(set(scored)) == 1
+
+
+@pytest.mark.parametrize("rule", ["papa", "diloco", "none"])
+def test_a_round_is_scored_once_and_last_as_it_ends(rule: str) -> None:
+    found = run(rule=rule)
+    assert len(found.scores) == 3
+    assert found.scores[-1] == {
+        peer: score(network) for peer, network in enumerate(found.networks, start=1)
+    }
+
+
+def test_a_peer_that_blows_up_goes_back_to_the_round_before() -> None:
+    begun: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+
+    def blow_up(network: nn.Module, peer: int, round: int) -> None:
+        begun[peer, round] = {name: v.clone() for name, v in network.state_dict().items()}
+        train(network, peer, round)
+        if (peer, round) == (2, 3):
+            with torch.no_grad():
+                network.get_parameter("0.weight").fill_(math.nan)
+
+    found = run(blow_up, rule="average")
+    expected = begun[2, 3]
+    assert all(torch.equal(v, expected[name]) for name, v in states(found)[1].items())
+
+
+def test_what_is_exchanged_is_drawn_anew_in_each_round() -> None:
+    taken: list[torch.Tensor] = []
+
+    def fill(network: nn.Module, peer: int, round: int) -> None:
+        weight = network.get_parameter("0.weight")
+        if peer == 1 and round > 1:
+            taken.append(weight.detach() != 1)
+        with torch.no_grad():
+            weight.fill_(peer)
+
+    collaborate(
+        lambda peer: nn.Sequential(nn.Linear(100, 100)), fill, lambda _: 1.0, rounds=3, rule="wash"
+    )
+    assert all(changed.any() for changed in taken)
+    assert not torch.equal(*taken)

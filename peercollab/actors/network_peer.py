@@ -55,6 +55,11 @@ class NetworkPeer:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = setup.make(1 if shared else number)
+        if not isinstance(self.network, nn.Module):
+            raise PeercollabError(
+                f"collaborate: make gave {type(self.network).__name__}: it must make a "
+                "torch.nn.Module"
+            )
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         self._grafting = Grafting(self.network, setup.transplant, self, device)
         self._finite = self._state()
@@ -77,8 +82,13 @@ class NetworkPeer:
         return is_well
 
     def score(self) -> float | None:
-        """As the user says, in evaluation mode; None if it is no finite number."""
-        value = float(self._setup.score(self.network.eval()))
+        """As the user says, in evaluation mode; None if it is no finite number.
+
+        Torch's random numbers are the same for all, in every round.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(stream_seed(self._setup.seed, SHARED_STREAM, "score"))
+            value = float(self._setup.score(self.network.eval()))
         return value if math.isfinite(value) else None
 
     def statistics(self, layers: Sequence[str]) -> LayerStatistics:
@@ -110,11 +120,8 @@ class NetworkPeer:
         """Nothing: the optimizer is the user's."""
 
     def importances(self) -> Mapping[str, Tensor]:
-        """Cannot be told: gradients are the user's."""
-        raise PeercollabError(
-            "collaborate: criterion importance needs the gradients of training that is ours: take "
-            "another"
-        )
+        """None: gradients are the user's, so that `collaborate` refuses what needs them."""
+        return {}
 
     def _state(self) -> dict[str, Tensor]:
         return {name: v.detach().clone() for name, v in self.network.state_dict().items()}

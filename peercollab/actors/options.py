@@ -10,6 +10,7 @@ from peercollab.errors import PeercollabError
 # The least share of a GPU that Ray takes.
 LEAST_SHARE = 0.0001
 
+ExecutorName = Literal["ray", "local"]
 Placement = Literal["pack", "spread", "strict-spread"]
 
 
@@ -19,7 +20,7 @@ class ExecutionOptions:
 
     peers: int = 2
     """Peers that train together; one of them is kept."""
-    executor: Literal["ray", "local"] = "ray"
+    executor: ExecutorName = "ray"
     """ray: every peer is an actor of its own; local: one after another in this process, no Ray."""
     address: Annotated[str | None, unless_given("RAY_ADDRESS, else Ray starts here")] = None
     """Ray cluster to join; auto finds the one on this machine."""

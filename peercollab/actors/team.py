@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 import torch
 
 from peercollab.actors.network_peer import NetworkPeer, NetworkSetup
+from peercollab.errors import PeercollabError
 
 
 class Team(Protocol):
@@ -31,7 +32,16 @@ class LocalTeam:
     def __init__(self, peers: int, setup: NetworkSetup) -> None:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(setup.threads)
-        self._peers = [NetworkPeer(number, setup) for number in range(1, peers + 1)]
+        try:
+            self._peers = [NetworkPeer(number, setup) for number in range(1, peers + 1)]
+            if len({id(peer.network) for peer in self._peers}) < peers:
+                raise PeercollabError(
+                    "collaborate: make gave the same network to two peers: let it make a new one "
+                    "each time"
+                )
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["initialisation", "order", "dropout", "exchange", "augmentation", "negatives"]
+Purpose = Literal[
+    "initialisation", "order", "dropout", "exchange", "augmentation", "negatives", "score"
+]
 # The stream of what all peers have in common; their own are numbered from 1.
 SHARED_STREAM = 0
 
@@ -24,6 +26,7 @@ _PURPOSES: tuple[Purpose, ...] = (
     "exchange",
     "augmentation",
     "negatives",
+    "score",
 )
 
 
