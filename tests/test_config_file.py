@@ -148,6 +148,19 @@ def test_pcrec_is_what_was_published() -> None:
     assert (options.transplant.rule, options.execution.peers) == ("layer-wise", 2)
 
 
+def test_sasrec_plus_is_what_was_released() -> None:
+    options = parsed("--preset", "sasrec-plus")
+    assert options.model.build() == SASRecOptions(
+        hidden_size=64,
+        dropout=0.2,
+        max_length=200,
+        norm="before",
+        final_norm=True,
+        projection=True,
+        tied=True,
+    )
+
+
 @pytest.mark.parametrize("option", ["--config", "--preset"])
 def test_an_option_without_its_value_is_refused(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -109,3 +109,29 @@ def test_options_out_of_range_are_refused_by_name(given: dict[str, Any], named: 
     with pytest.raises(PeercollabError) as caught:
         NextItNetOptions(**given)
     assert str(caught.value).startswith(named)
+
+
+def test_by_default_it_is_the_network_that_was_published() -> None:
+    options = NextItNetOptions()
+    assert (options.hidden_size, options.kernel_size, options.residual) == (100, 3, "plain")
+    assert options.dilations == (1, 2, 1, 2, 1, 2)
+
+
+@pytest.mark.parametrize("place", ["embeddings", "end"])
+def test_dropout_acts_on_embeddings_and_at_the_end(place: str) -> None:
+    options = replace(OPTIONS, dropout=0.5, dilations=(1,))
+    model = any_weights(options).train()
+    state = model.state_dict()
+    for name in ("second_norm.weight", "second_norm.bias"):
+        # What the block adds: nothing, or the same for whatever comes in.
+        state[f"blocks.0.{name}"].fill_(0.0)
+    if place == "end":
+        state["item_embedding.weight"].zero_()
+        state["blocks.0.second_norm.bias"].fill_(1.0)
+    rows = rows_of(*some_histories(LENGTH))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        dropped = model(rows) == 0
+    # Dropped twice, three quarters are gone; at the end alone a half.
+    share = 0.5 if place == "end" else 0.75
+    assert abs(float(dropped.double().mean()) - share) < 0.12

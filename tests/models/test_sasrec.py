@@ -261,6 +261,22 @@ def test_dropout_acts_on_embeddings_attention_and_feed_forward() -> None:
             assert not torch.equal(model(rows), model(rows)), place
 
 
+@pytest.mark.parametrize("place", ["projection", "narrow"])
+def test_dropout_acts_on_what_each_part_adds(place: str) -> None:
+    # One part adds ones and the other nothing, to a hidden state of zeros.
+    form = replace(OPTIONS, norm="before", projection=True, dropout=0.5)
+    model = any_weights(replace(form, blocks=1, heads=1)).train()
+    state = model.state_dict()
+    for name, value in state.items():
+        if "embedding" in name or "projection" in name or "narrow" in name:
+            value.zero_()
+    state[f"blocks.0.{place}.bias"].fill_(1.0)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        hidden = model(rows_of(*some_histories(LENGTH)))
+    assert set(hidden.unique().tolist()) == {0.0, 2.0}
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
