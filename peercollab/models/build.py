@@ -4,6 +4,9 @@ import torch
 
 from peercollab.models.model import ModelSettings, SequenceModel
 
+# Of a model that is made to see what it is.
+FEW_ITEMS = 8
+
 
 def build_model(
     n_items: int, settings: ModelSettings, seed: int, n_users: int = 0
@@ -32,7 +35,8 @@ def build_model(
 def model_bytes(n_items: int, settings: ModelSettings, n_users: int = 0) -> int:
     """Bytes of a model's weights and buffers, without making one of that size.
 
-    A catalogue of one item and one of two tell what each item adds, and users likewise. (A model
+    A catalogue of few items and one of twice as many tell what each item adds, and users likewise.
+    (Not of one: networks of the user's own are known to be made for few, and no fewer. A model
     on torch's meta device would tell directly, but filling it imports torch's compiler, which
     takes seconds.)
     """
@@ -41,5 +45,7 @@ def model_bytes(n_items: int, settings: ModelSettings, n_users: int = 0) -> int:
         state = build_model(items, settings, 0, users).state_dict()
         return sum(value.nbytes for value in state.values())
 
-    one = size(1, 1)
-    return one + (n_items - 1) * (size(2, 1) - one) + max(n_users - 1, 0) * (size(1, 2) - one)
+    few = size(FEW_ITEMS, 1)
+    item = (size(2 * FEW_ITEMS, 1) - few) // FEW_ITEMS
+    user = size(FEW_ITEMS, 2) - few
+    return few + (n_items - FEW_ITEMS) * item + max(n_users - 1, 0) * user

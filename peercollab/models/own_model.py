@@ -16,15 +16,13 @@ from torch import Tensor, nn
 from peercollab.command_line import flag
 from peercollab.data.batches import Rows
 from peercollab.errors import PeercollabError
+from peercollab.models.build import FEW_ITEMS
 from peercollab.models.model import LossName, ModelSettings, SequenceModel
 from peercollab.own_code import load, read_source
 
 OWN_MODEL = "path/to/file.py:Name"
 
 DEFAULT_LENGTH = 100
-
-# Of a network that is made to see what it says of itself.
-FEW_ITEMS = 8
 
 MakeNetwork = Callable[..., nn.Module]
 

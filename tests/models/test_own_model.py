@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from peercollab.cli import main
 from peercollab.data.sequences import Histories
 from peercollab.errors import PeercollabError
-from peercollab.models.build import build_model
+from peercollab.models.build import build_model, model_bytes
 from peercollab.models.check import require_sound
 from peercollab.models.options import GivenModel, ModelOptions
 from peercollab.models.own_model import OwnModelOptions
@@ -98,6 +98,17 @@ def test_of_a_network_that_is_there_all_peers_are_copies() -> None:
         first.item_table()[0].zero_()
     assert second.item_table()[0].abs().sum() > 0
     assert network.items.weight.abs().sum() > 0
+
+
+def test_bytes_are_known_of_a_network_that_wants_some_items() -> None:
+    class Some(Plain):
+        def __init__(self, n_items: int) -> None:
+            assert n_items > 2
+            super().__init__(n_items)
+
+    settings = settings_of(Some)
+    size = sum(value.nbytes for value in build_model(ITEMS, settings, 0).state_dict().values())
+    assert model_bytes(ITEMS, settings) == size
 
 
 def test_a_file_travels_by_its_text(tmp_path: Path) -> None:
@@ -229,6 +240,18 @@ class Failing(Plain):
         raise ValueError("no idea\nat all")
 
 
+class FailsInTraining(Plain):
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        if self.training:
+            raise ValueError("not yet")
+        return super().forward(items_BL, lengths_B)
+
+
+class SmallAndSeesPadding(Plain):
+    def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
+        return super().forward(items_BL, lengths_B) * 1e-8 * items_BL.shape[1]
+
+
 class NotFinite(Plain):
     def forward(self, items_BL: Tensor, lengths_B: Tensor) -> Tensor:
         return super().forward(items_BL, lengths_B) / 0
@@ -256,6 +279,8 @@ class BadLoss(Plain):
             Failing,
             r"forward\(items, lengths\) failed on a batch that was tried: ValueError: no idea$",
         ),
+        (SmallAndSeesPadding, "other states beside a longer one"),
+        (FailsInTraining, "failed on a batch that was tried: ValueError: not yet"),
         (NotFinite, "gave NaN or infinite values"),
         (BadLoss, "loss must return one finite number"),
     ],
