@@ -18,6 +18,7 @@ from rich.console import Console
 
 from peercollab.command_line import parse, unless_given, value_of
 from peercollab.comparison.compare import compare
+from peercollab.comparison.entry import whole_entries
 from peercollab.comparison.folder import read_comparison
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.report import write_comparison_report
@@ -216,8 +217,7 @@ def _compare(options: CompareOptions) -> int:
     result = compare(options)
     print_comparison(Console(), result)
     print(f"report: {write_comparison_report(options.folder, result)}")
-    entries = [entry for arm in result["arms"] for entry in arm["seeds"].values()]
-    if not any(entry and not entry["error"] for entry in entries):
+    if not any(map(whole_entries, result["arms"])):
         raise PeercollabError("no training came to a model: see the lines below the table")
     return 0
 

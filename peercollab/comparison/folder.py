@@ -9,7 +9,8 @@
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,24 @@ FREE = {
     "executor",
     "address",
 }
+
+
+@contextmanager
+def telling_of_damage(folder: Path) -> Iterator[None]:
+    """Say of a record that lacks what is looked for that it is not what was written.
+
+    Raises
+    ------
+    PeercollabError
+        It is of another version of peercollab, or damaged.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeercollabError(
+            f"{folder} is of another version of peercollab, or damaged ({error!r}): the same "
+            "peercollab compare writes comparison.json anew, or give another folder"
+        ) from error
 
 
 class ComparisonFolder:

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from peercollab.comparison.folder import telling_of_damage
 from peercollab.comparison.plot import differences_figure, similarity_figure
 from peercollab.comparison.table import failures_of, left_of, table_of
 from peercollab.results.page import details, numbers, page, picture, write_page
@@ -30,10 +31,12 @@ def write_comparison_report(folder: Path, result: Mapping[str, Any]) -> Path:
     Raises
     ------
     PeercollabError
-        It cannot be written.
+        The result is of another version, or the page cannot be written.
     """
     name = escape(folder.resolve().name)
-    return write_page(page(name, [f"<h1>Comparison {name}</h1>", *_body(result)]), folder / REPORT)
+    with telling_of_damage(folder):
+        text = page(name, [f"<h1>Comparison {name}</h1>", *_body(result)])
+    return write_page(text, folder / REPORT)
 
 
 def _body(result: Mapping[str, Any]) -> Iterator[str]:

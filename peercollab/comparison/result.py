@@ -6,13 +6,13 @@ from statistics import mean
 from typing import Any
 
 from peercollab.comparison.arms import Arm
+from peercollab.comparison.entry import Entry, is_whole, whole_entries
 from peercollab.comparison.exchanges import exchanges_of
-from peercollab.comparison.folder import ComparisonFolder
+from peercollab.comparison.folder import ComparisonFolder, telling_of_damage
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.search import Trial
 from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
-from peercollab.errors import PeercollabError
 from peercollab.results.per_user import read_per_user
 from peercollab.results.run_folder import RunFolder
 from peercollab.significance.compare import compare_arms
@@ -20,8 +20,6 @@ from peercollab.significance.pairing import pair
 from peercollab.significance.verdict import verdict
 from peercollab.training.metrics import SELECTION_METRIC
 from peercollab.version import __version__
-
-Entry = dict[str, Any]
 
 
 def result_of(
@@ -51,13 +49,8 @@ def result_of(
     PeercollabError
         A file of a run in it is damaged.
     """
-    try:
+    with telling_of_damage(folder.path):
         return _result(options, data, chosen, trials, folder)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PeercollabError(
-            f"{folder.path} is of another version of peercollab, or damaged ({error!r}): give "
-            "another folder"
-        ) from error
 
 
 def _result(
@@ -85,7 +78,7 @@ def _result(
                 [
                     RunFolder(folder.last(trial.arm, seed).folder).rounds()
                     for seed, entry in entries[trial.arm.name].items()
-                    if _is_whole(entry)
+                    if is_whole(entry)
                 ]
             ),
         }
@@ -171,9 +164,9 @@ def differences(
     seeds = [
         seed
         for seed, entry in entries[baseline].items()
-        if _is_whole(entry) and all(of[seed] is not None for of in begun)
+        if is_whole(entry) and all(of[seed] is not None for of in begun)
     ]
-    whole = [arm for arm in arms if all(_is_whole(entries[arm.name][seed]) for seed in seeds)]
+    whole = [arm for arm in arms if all(is_whole(entries[arm.name][seed]) for seed in seeds)]
     if not seeds or len(whole) < 2:
         return []
     ranks = {
@@ -223,27 +216,19 @@ def conclusion(
 
 def _size(arm: Mapping[str, Any]) -> int:
     """Parameters of all that an arm serves with, from a seed that is done; 0 if none is."""
-    return next((entry["parameters"] for entry in _whole(arm)), 0)
+    return next((entry["parameters"] for entry in whole_entries(arm)), 0)
 
 
 def _dearer(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     """What an arm's training costs beside the baseline's, in words."""
     unit, word = (
-        ("gpu_seconds", "GPU") if _whole(arm)[0]["gpu_seconds"] else ("core_seconds", "core")
+        ("gpu_seconds", "GPU") if whole_entries(arm)[0]["gpu_seconds"] else ("core_seconds", "core")
     )
-    own, other = (mean(entry[unit] for entry in _whole(of)) for of in (arm, baseline))
+    own, other = (mean(entry[unit] for entry in whole_entries(of)) for of in (arm, baseline))
     return (
         f"for {own / other:.1f} times the training ({own / 3600:.2f} against {other / 3600:.2f} "
         f"{word}-hours a seed)"
     )
-
-
-def _whole(arm: Mapping[str, Any]) -> list[Entry]:
-    return [entry for entry in arm["seeds"].values() if _is_whole(entry)]
-
-
-def _is_whole(entry: Entry | None) -> bool:
-    return entry is not None and entry["error"] is None
 
 
 def _most(values: Iterable[int | None]) -> int | None:

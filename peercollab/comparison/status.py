@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison
+from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison, telling_of_damage
 from peercollab.comparison.table import left_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import last_beat
@@ -43,7 +43,8 @@ def comparison_in_words(folder: Path) -> str:
         ]
         lines.append("next: wait")
     elif (folder / COMPARISON).is_file():
-        lines += left_of(read_comparison(folder))
+        with telling_of_damage(folder):
+            lines += left_of(read_comparison(folder))
         lines.append(
             f"next: peercollab report {folder} tells what is known; the same peercollab compare "
             "goes on with what is not done"

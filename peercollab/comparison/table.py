@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from peercollab.comparison.entry import Entry, whole_entries
 from peercollab.results.display import print_whole
 from peercollab.results.metrics_table import MISSING
 
@@ -28,7 +29,7 @@ HEAD = (
     "memory",
     "GPU memory",
 )
-BETTER, WORSE, BASELINE = "better", "worse", "baseline"
+BASELINE = "baseline"
 
 
 def table_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -90,7 +91,7 @@ def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
 def _row(
     arm: Mapping[str, Any], found: Mapping[str, Any] | None, result: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    entries = [entry for entry in arm["seeds"].values() if _is_whole(entry)]
+    entries = whole_entries(arm)
     metric = result["metric"]
     is_baseline = arm["name"] == result["baseline"]
     both = found["both"] if found else None
@@ -107,7 +108,7 @@ def _row(
     )
 
 
-def _costs(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _costs(entries: Sequence[Entry]) -> tuple[str, ...]:
     if not entries:
         return (MISSING,) * 6
     gpu_hours = mean(entry["gpu_seconds"] for entry in entries) / 3600
@@ -121,7 +122,7 @@ def _costs(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     )
 
 
-def _most(entries: Sequence[Mapping[str, Any]], memory: str) -> str:
+def _most(entries: Sequence[Entry], memory: str) -> str:
     peaks = [entry[memory] for entry in entries if entry[memory]]
     return f"{max(peaks) / 1e6:,.0f} MB" if peaks else MISSING
 
@@ -134,7 +135,3 @@ def _spread(values: Sequence[float]) -> str:
 
 def _p(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"
-
-
-def _is_whole(entry: Mapping[str, Any] | None) -> bool:
-    return entry is not None and not entry["error"]

@@ -9,7 +9,7 @@ from peercollab.significance.bootstrap import RESAMPLES, pigeonhole_interval
 from peercollab.significance.flips import FLIPS, flip_p_value, least_p_value
 from peercollab.significance.holm import holm
 from peercollab.significance.pairing import PairedValues
-from peercollab.significance.power import SIGNIFICANCE, Effect, seeds_needed
+from peercollab.significance.power import SIGNIFICANCE, Effect, enough_users, seeds_needed
 from peercollab.significance.result import Answer, Comparison
 from peercollab.significance.student import Estimate, for_both, for_new_trainings, for_new_users
 
@@ -50,6 +50,13 @@ def _compare(
     several = len(by_seed_S) > 1
     spread = float(by_seed_S.std(ddof=1)) if several else None
     users = for_new_users(differences_SU)
+    # What Holm asks of the most extreme arm.
+    level = SIGNIFICANCE / arms
+    effect = (
+        None
+        if spread is None
+        else Effect(users.mean, spread, users.standard_error, len(paired.users))
+    )
     return Comparison(
         arm=arm,
         baseline=paired.baseline,
@@ -68,13 +75,8 @@ def _compare(
         seed_flips_p_value=flip_p_value(by_seed_S, seed, flips) if several else None,
         seed_flips_least=least_p_value(len(by_seed_S)) if several else None,
         bootstrap=pigeonhole_interval(differences_SU, seed, resamples) if several else None,
-        seeds_needed=None
-        if spread is None
-        else seeds_needed(
-            Effect(users.mean, spread, users.standard_error, len(paired.users)),
-            # What Holm asks of the most extreme arm.
-            SIGNIFICANCE / arms,
-        ),
+        seeds_needed=None if effect is None else seeds_needed(effect, level),
+        enough_users=None if effect is None else enough_users(effect, level),
     )
 
 

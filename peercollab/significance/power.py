@@ -56,10 +56,21 @@ def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
     level
         p has to be below it: 5 %, less where several arms share that.
     """
-    of_users = Estimate(effect.difference, effect.users_error, effect.users - 1)
+    of_users = _of_users(effect)
     of_trainings = Estimate(effect.difference, effect.spread / seeds**0.5, seeds - 1)
     questions = (of_users, of_trainings, with_both_errors(of_users, of_trainings))
     return min(_power(question, level) for question in questions)
+
+
+def enough_users(effect: Effect, level: float = SIGNIFICANCE) -> bool:
+    """Whether the users alone leave a power of 80 %, so that more seeds can lead to a claim.
+
+    Parameters
+    ----------
+    effect, level
+        As for `power_of`.
+    """
+    return _power(_of_users(effect), level) >= POWER
 
 
 def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
@@ -75,8 +86,8 @@ def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
 
     Returns
     -------
-    At least 2; None where the difference is 0, or more than `MOST_SEEDS` would be needed, which is
-    so where the users are too few.
+    At least 2; None where the difference is 0, or more than `MOST_SEEDS` would be needed: of too
+    few users (`enough_users`) no number is enough.
     """
     # Power rises with the number of seeds: halve the span that holds the answer.
     if effect.difference == 0 or power_of(MOST_SEEDS, effect, level) < POWER:
@@ -91,7 +102,14 @@ def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
     return enough
 
 
+def _of_users(effect: Effect) -> Estimate:
+    return Estimate(effect.difference, effect.users_error, effect.users - 1)
+
+
 def _power(true: Estimate, level: float) -> float:
+    # Where there is no difference it is claimed at the level's own rate, also if nothing spreads.
+    if true.mean == 0:
+        return level
     critical = stats.t.ppf(1 - level / 2, true.degrees)
     # By what may be tiny, or 0, it may come to infinity, and is then the highest.
     with np.errstate(over="ignore", divide="ignore"):

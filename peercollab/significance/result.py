@@ -68,6 +68,8 @@ class Comparison:
     seeds_needed
         How many would lead to a claim with a power of 80 %; None with one seed, or where no number
         would.
+    enough_users
+        Whether more seeds can lead to one; else it takes more users. None with one seed.
     """
 
     arm: str
@@ -88,6 +90,7 @@ class Comparison:
     seed_flips_least: float | None
     bootstrap: Interval | None
     seeds_needed: int | None
+    enough_users: bool | None
 
     @property
     def answers(self) -> tuple[Answer | None, ...]:

@@ -49,10 +49,7 @@ def _limit(it: Comparison) -> str:
     if it.claimed:
         return _without_normality(it)
     if it.claimed_if_alone:
-        return (
-            f"Alone it would be shown, but the most extreme of {it.arms} arms may be so by luck: "
-            "more seeds would tell."
-        )
+        return f"Alone it would be shown, but the most extreme of {it.arms} arms may be so by luck."
     trainings = _told(it.new_trainings, it)
     if it.new_trainings.shown and not it.new_users.shown:
         return (
@@ -73,15 +70,15 @@ def _limit(it: Comparison) -> str:
 
 
 def _seeds(it: Comparison) -> str:
-    """How many seeds it would take, where seeds are what is missing."""
+    """How many seeds it would take, or that users are what is missing."""
     if it.new_trainings is None or it.claimed or it.difference == 0:
         return ""
-    if it.seeds_needed is None:
-        if it.new_users.shown:
-            return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."
+    if not it.enough_users:
         # Where training would surely differ, that was said already.
-        said = it.new_trainings.shown
+        said = it.new_trainings.shown and not it.new_users.shown
         return "" if said else "If it is real and as large, more users are needed to show it."
+    if it.seeds_needed is None:
+        return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."
     if it.seeds_needed <= len(it.seeds):
         return ""
     among = "" if it.arms == 1 else f" among {it.arms} arms"

@@ -82,6 +82,12 @@ def test_one_that_has_not_come_to_anything_says_so(
     )
     assert main(["report", str(options.folder)]) == 2
     assert "comparison.json is not there yet" in capsys.readouterr().err
+    # As an earlier version wrote it.
+    (options.folder / "comparison.json").write_text('{"arms": [{"name": "solo"}]}')
+    assert main(["report", str(options.folder)]) == 2
+    assert "is of another version of peercollab, or damaged" in capsys.readouterr().err
+    with pytest.raises(PeercollabError, match=r"writes comparison\.json anew"):
+        comparison_in_words(options.folder)
     outcome = options.folder / "runs" / "solo" / "seed-5.outcome.json"
     outcome.write_text("{")
     with pytest.raises(PeercollabError, match=r"seed-5.outcome.json is damaged"):

@@ -11,7 +11,7 @@ from peercollab.significance.compare import compare_arms
 from peercollab.significance.flips import flip_p_value
 from peercollab.significance.holm import holm
 from peercollab.significance.pairing import pair
-from peercollab.significance.power import Effect, seeds_needed
+from peercollab.significance.power import Effect, enough_users, seeds_needed
 from peercollab.significance.result import Comparison
 from peercollab.significance.student import for_both, for_new_trainings, for_new_users
 from tests.significance.made_up import Spread, differences, paired
@@ -91,6 +91,7 @@ def test_what_is_compared_are_means_by_seed_and_by_user() -> None:
     users_error = for_new_users(difference_SU).standard_error
     effect = Effect(comparison.difference, comparison.spread_over_seeds, users_error, 50)
     assert comparison.seeds_needed == seeds_needed(effect)
+    assert comparison.enough_users == enough_users(effect)
     assert comparison.bootstrap is not None
     assert comparison.bootstrap.low < comparison.difference < comparison.bootstrap.high
 
@@ -173,6 +174,7 @@ def test_one_seed_answers_of_users_alone() -> None:
         comparison.spread_over_seeds,
         comparison.seed_flips_p_value,
         comparison.seeds_needed,
+        comparison.enough_users,
     ):
         assert unknown is None
 

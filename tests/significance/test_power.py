@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from peercollab.significance.power import MOST_SEEDS, POWER, Effect, power_of, seeds_needed
+from peercollab.significance.power import (
+    MOST_SEEDS,
+    POWER,
+    Effect,
+    enough_users,
+    power_of,
+    seeds_needed,
+)
 
 
 def effect(difference: float, spread: float) -> Effect:
@@ -49,8 +56,14 @@ def test_the_hardest_question_decides() -> None:
     assert expected < by_integral(3, 3.0, 0.05)
     assert power_of(4, both) == pytest.approx(expected, abs=1e-6)
     # Users alone: three standard errors have a power of 84 %, two of 50 %, whatever the seeds.
-    assert seeds_needed(Effect(0.003, 0.001, 0.001, 10_000)) is not None
-    assert seeds_needed(Effect(0.002, 0.001, 0.001, 10_000)) is None
+    for difference, enough in ((0.003, True), (0.002, False)):
+        true = Effect(difference, 0.001, 0.001, 10_000)
+        assert (seeds_needed(true) is not None) == enough_users(true) == enough
+    # Three are no longer enough where p has to be smaller.
+    assert not enough_users(Effect(0.003, 0.001, 0.001, 10_000), level=0.005)
+    assert enough_users(effect(0.001, 0.1))
+    # No difference at all, as of an arm that comes to the very model of the baseline.
+    assert not enough_users(Effect(0.0, 0.0, 0.0, 10_000))
     assert power_of(500, Effect(0.002, 0.0, 0.001, 10_000)) == pytest.approx(0.516, abs=1e-3)
 
 

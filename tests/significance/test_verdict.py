@@ -29,6 +29,7 @@ CLAIMED = Comparison(
     seed_flips_least=0.03125,
     bootstrap=Interval(0.0015, 0.0065),
     seeds_needed=3,
+    enough_users=True,
 )
 THREE_SEEDS = replace(
     CLAIMED,
@@ -109,9 +110,13 @@ def test_a_number_of_seeds_that_cannot_be_computed_or_helps_nothing_is_not_told(
 
 
 def test_where_no_number_of_seeds_would_do_users_are_asked_for() -> None:
-    comparison = replace(THREE_SEEDS, new_users=NOT_SHOWN, seeds_needed=None)
+    comparison = replace(THREE_SEEDS, new_users=NOT_SHOWN, seeds_needed=None, enough_users=False)
     assert verdict(comparison) == (
         f"{NO_DIFFERENCE} If it is real and as large, more users are needed to show it."
+    )
+    # Also where these users happen to show it.
+    assert verdict(replace(comparison, new_users=SHOWN)).endswith(
+        "p = 0.15. If it is real and as large, more users are needed to show it."
     )
 
 
@@ -127,6 +132,7 @@ def test_one_seed_speaks_of_these_models_only() -> None:
         seed_flips_least=None,
         bootstrap=None,
         seeds_needed=None,
+        enough_users=None,
     )
     assert verdict(one) == f"{OF_THESE_MODELS} {ONE_SEED}"
     assert verdict(replace(one, new_users=NOT_SHOWN)) == f"{NO_DIFFERENCE} {ONE_SEED}"
@@ -140,7 +146,9 @@ def test_nothing_shown_is_not_equality() -> None:
 
 
 def test_where_users_are_too_few_more_users_are_asked_for() -> None:
-    comparison = replace(CLAIMED, new_users=NOT_SHOWN, both=NOT_SHOWN, seeds_needed=None)
+    comparison = replace(
+        CLAIMED, new_users=NOT_SHOWN, both=NOT_SHOWN, seeds_needed=None, enough_users=False
+    )
     assert verdict(comparison) == (
         f"{NO_DIFFERENCE} On these very users other trainings would differ ([+0.0012, +0.0068], "
         "p = 0.004); on other users it is not shown, which takes more users, not more seeds."
@@ -162,7 +170,7 @@ def test_what_holms_correction_takes_away_is_said() -> None:
         "No difference between layer-wise and solo is shown: +0.0040 NDCG@10 [+0.0002, +0.0078] "
         "(0.1730 against 0.1690), p = 0.12 among 3 arms. That is not to say that they are equal: "
         "anything in the interval may be true. Alone it would be shown, but the most extreme of 3 "
-        "arms may be so by luck: more seeds would tell. If it is real and as large, about 8 seeds "
+        "arms may be so by luck. If it is real and as large, about 8 seeds "
         "would show it among 3 arms."
     )
 
