@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -99,7 +100,7 @@ def preset_words(name: str, model: str | None) -> list[str]:
 def _model_in(words: Sequence[str]) -> str | None:
     """The model that is asked for last; None if none is."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         option, is_one_word, value = word.partition("=")
         if option == "--model":
             found = value if is_one_word else following

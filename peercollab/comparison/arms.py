@@ -189,10 +189,7 @@ def make_arm(told: str, base: TrainOptions, changes: Sequence[str] = (), mark: s
             f"--arms: {name!r} is no arm: take {', '.join(RECIPES)}, or NAME=OPTIONS such as "
             f"'wide=--hidden-size 256'{did_you_mean(name, list(RECIPES))}"
         )
-    try:
-        words = expanded(shlex.split(recipe.options))
-    except ValueError as error:
-        raise PeercollabError(f"arm {name}: {recipe.options!r} is cut short: {error}") from error
+    words = _words(name, recipe.options)
     if {"-h", "--help"} & set(words):
         raise PeercollabError(f"arm {name}: for help, ask peercollab train --help")
     options = _options(name, [*changes, *words], base)
@@ -210,12 +207,21 @@ def make_arm(told: str, base: TrainOptions, changes: Sequence[str] = (), mark: s
 
 
 def own_options(told: str) -> set[str]:
-    """The options that an arm states itself, such as ``--lr``."""
+    """The options that an arm states itself, such as ``--lr``, those of its preset or file too."""
     name, _, text = told.partition("=")
-    words = text or (RECIPES[name].options if name in RECIPES else "")
-    options = {word.partition("=")[0] for word in shlex.split(words) if word.startswith("--")}
+    words = _words(name, text or (RECIPES[name].options if name in RECIPES else ""))
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
     # Both are understood.
     return {option.replace("_", "-") for option in options}
+
+
+def _words(name: str, text: str) -> list[str]:
+    """An arm's options one by one, with those of a preset or a file in its place."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise PeercollabError(f"arm {name}: {text!r} is cut short: {error}") from error
+    return expanded(words)
 
 
 def _require_free(name: str) -> None:

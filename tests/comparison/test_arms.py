@@ -1,5 +1,6 @@
 """Arms by name and in options: what is trained for them, and which are refused."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,3 +127,12 @@ def test_an_arm_may_be_a_preset_of_which_its_own_options_win(base: TrainOptions)
     network = arm.trainings[0].options.model
     assert (network.hidden_size, network.dropout) == (256, 0.1)
     assert arm.trainings[0].options.training.patience == 0
+
+
+def test_what_the_docs_tell_of_arms_with_options_can_be_asked_for(base: TrainOptions) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    texts = [page.read_text(encoding="utf-8") for page in docs.glob("*.md")]
+    told = {arm for text in texts for arm in re.findall(r"'([\w.-]+=--[^'\n]+)'", text)}
+    assert {"pcrec=--preset pcrec", "four=--rule papa --peers 4"} <= told
+    for arm in told:
+        assert make_arm(arm, base).name == arm.partition("=")[0]

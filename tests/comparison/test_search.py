@@ -1,5 +1,7 @@
 """The search is the same for all arms, and validation alone decides it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,21 @@ def test_an_arm_that_says_everything_itself_is_trained_once(base: TrainOptions) 
     assert all(
         trial.arm.trainings[0].options.transplant.exchange_every == 5 for trial in underscored
     )
+
+
+def test_what_a_preset_or_a_file_of_an_arm_says_stays(base: TrainOptions, tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("lr = 0.01\nrule = 'average'\n")
+    for told, drawn in (
+        ("own=--preset pcrec --peers 1 --rule none", set()),
+        ("own=--preset sasrec-plus --peers 1 --rule none", {"--lr"}),
+        (f"own=--config {file}", {"--dropout", "--exchange-every"}),
+    ):
+        trials = trials_of(told, base, LOG, 3)[1:]
+        assert len(trials) == (3 if drawn else 0)
+        assert all(set(trial.changes[::2]) == drawn for trial in trials)
+        # Each is another training.
+        assert len({trial.arm.trainings[0].options for trial in trials}) == len(trials)
 
 
 def test_no_interval_is_longer_than_the_arms_own_epoch(base: TrainOptions) -> None:
