@@ -9,7 +9,7 @@ from peercollab.significance.bootstrap import RESAMPLES, pigeonhole_interval
 from peercollab.significance.flips import FLIPS, flip_p_value, least_p_value
 from peercollab.significance.holm import holm
 from peercollab.significance.pairing import PairedValues
-from peercollab.significance.power import SIGNIFICANCE, Effect, enough_users, seeds_needed
+from peercollab.significance.power import SIGNIFICANCE, effect_of, enough_users, seeds_needed
 from peercollab.significance.result import Answer, Comparison
 from peercollab.significance.student import Estimate, for_both, for_new_trainings, for_new_users
 
@@ -48,15 +48,10 @@ def _compare(
     differences_SU = arm_SU - baseline_SU
     by_seed_S = differences_SU.mean(axis=1)
     several = len(by_seed_S) > 1
-    spread = float(by_seed_S.std(ddof=1)) if several else None
     users = for_new_users(differences_SU)
     # What Holm asks of the most extreme arm.
     level = SIGNIFICANCE / arms
-    effect = (
-        None
-        if spread is None
-        else Effect(users.mean, spread, users.standard_error, len(paired.users))
-    )
+    effect = effect_of(differences_SU) if several else None
     return Comparison(
         arm=arm,
         baseline=paired.baseline,
@@ -68,7 +63,7 @@ def _compare(
         baseline_mean=float(np.mean(baseline_SU)),
         difference=users.mean,
         by_seed=tuple(by_seed_S.tolist()),
-        spread_over_seeds=spread,
+        spread_over_seeds=None if effect is None else effect.spread,
         new_users=_answer(users, flip_p_value(differences_SU.mean(axis=0), seed, flips)),
         new_trainings=_answer(for_new_trainings(differences_SU)) if several else None,
         both=_answer(for_both(differences_SU)) if several else None,

@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from peercollab.significance.student import Estimate, with_both_errors
+from peercollab.significance.student import degrees_of_sum
+from peercollab.training.metrics import Float64Array
 
 POWER = 0.8
 SIGNIFICANCE = 0.05
 MOST_SEEDS = 1_000
 
-# Of the noncentral t: the power is almost 1 here whatever is asked for, and scipy gives NaN for
-# infinity.
-HIGHEST_NONCENTRALITY = 1e4
+# Places at which the luck of the spread that will be found is looked at.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
+LUCK_N, SHARES_N = (_NODES + 1) / 2, _WEIGHTS / 2
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A difference, taken for the true one, and why what is seen of it varies.
+    """A difference, taken for the true one of these users, and why what is seen of it varies.
 
     Attributes
     ----------
@@ -26,26 +28,58 @@ class Effect:
         Of the means, in the metric's own unit.
     spread
         Standard deviation of the seeds' mean differences, in the same unit.
-    users_error
-        Standard error of the mean over users, in the same unit: more seeds are taken not to lower
-        it, as it is mostly the users' taste.
+    taste, rest
+        Standard errors of the mean over users, of one seed, in the same unit: by what users differ
+        under all seeds alike, and by what is peculiar to a user under a seed. More seeds
+        lower the second alone.
     users
         How many there are.
     """
 
     difference: float
     spread: float
-    users_error: float
+    taste: float
+    rest: float
     users: int
+
+    def users_error(self, seeds: int) -> float:
+        """The standard error of `student.for_new_users` with so many seeds."""
+        return float(np.hypot(self.taste, self.rest / seeds**0.5))
+
+
+def effect_of(differences_SU: Float64Array) -> Effect:
+    """What was seen, taken apart by a two-way analysis of variance.
+
+    The rest is what remains of a difference once the means of its seed and of its user are taken
+    off; the users' means vary by taste and by the rest over the number of seeds, from which follows
+    the taste, 0 at least. Source: Searle, Casella and McCulloch, "Variance components", 1992.
+
+    Parameters
+    ----------
+    differences_SU
+        float64 ``[seeds, users]``, at least two of each.
+    """
+    seeds, users = differences_SU.shape
+    by_seed_S, by_user_U = differences_SU.mean(axis=1), differences_SU.mean(axis=0)
+    rest_SU = differences_SU - by_seed_S[:, None] - by_user_U + differences_SU.mean()
+    rest = float((rest_SU**2).sum()) / ((seeds - 1) * (users - 1))
+    taste = max(0.0, float(by_user_U.var(ddof=1)) - rest / seeds)
+    return Effect(
+        difference=float(by_user_U.mean()),
+        spread=float(by_seed_S.std(ddof=1)),
+        taste=(taste / users) ** 0.5,
+        rest=(rest / users) ** 0.5,
+        users=users,
+    )
 
 
 def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
-    """The chance that the question which is hardest to answer shows a true difference.
+    """The chance that other trainings, judged on these users, show a true difference.
 
-    For each question ``P(T > t)``, T noncentral t with the question's degrees of freedom and the
-    noncentrality ``|difference| / standard error``; that a test errs in the direction is left out.
-    The questions look at the same values, so that the chance that all show it is hardly below that
-    of the hardest. Source: Cohen, "Statistical power analysis for the behavioral sciences", 1988.
+    The difference that is found has to be beyond what each question asks for. It is normal around
+    the true one, with the spread of seeds over their root; what is asked for depends on the spread
+    that is found, of which the chance is integrated. Without any luck of users this is the power of
+    Student's t test (noncentral t). That a test errs in the direction is left out.
 
     Parameters
     ----------
@@ -56,21 +90,33 @@ def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
     level
         p has to be below it: 5 %, less where several arms share that.
     """
-    of_users = _of_users(effect)
-    of_trainings = Estimate(effect.difference, effect.spread / seeds**0.5, seeds - 1)
-    questions = (of_users, of_trainings, with_both_errors(of_users, of_trainings))
-    return min(_power(question, level) for question in questions)
+    error, of_users = effect.spread / seeds**0.5, effect.users_error(seeds)
+    of_trainings_N = error * np.sqrt(stats.chi2.ppf(LUCK_N, seeds - 1) / (seeds - 1))
+    degrees_N = degrees_of_sum(of_trainings_N**2, of_users**2, seeds - 1, effect.users - 1)
+    asked_N = np.fmax.reduce(
+        [
+            np.full_like(LUCK_N, _asked(of_users, effect.users - 1, level)),
+            _asked(of_trainings_N, seeds - 1, level),
+            # Not a number where nothing varies, which then asks for nothing.
+            _asked(np.hypot(of_trainings_N, of_users), degrees_N, level),
+        ]
+    )
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        beyond_N = (abs(effect.difference) - asked_N) / error
+    # Not a number without a difference and without anything that varies.
+    return float(SHARES_N @ stats.norm.cdf(np.nan_to_num(beyond_N, nan=-np.inf)))
 
 
 def enough_users(effect: Effect, level: float = SIGNIFICANCE) -> bool:
-    """Whether the users alone leave a power of 80 %, so that more seeds can lead to a claim.
+    """Whether these users can show the difference at all, so that more seeds can lead to a claim.
 
     Parameters
     ----------
     effect, level
         As for `power_of`.
     """
-    return _power(_of_users(effect), level) >= POWER
+    of_users = effect.users_error(MOST_SEEDS)
+    return abs(effect.difference) > float(_asked(of_users, effect.users - 1, level))
 
 
 def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
@@ -102,16 +148,7 @@ def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
     return enough
 
 
-def _of_users(effect: Effect) -> Estimate:
-    return Estimate(effect.difference, effect.users_error, effect.users - 1)
-
-
-def _power(true: Estimate, level: float) -> float:
-    # Where there is no difference it is claimed at the level's own rate, also if nothing spreads.
-    if true.mean == 0:
-        return level
-    critical = stats.t.ppf(1 - level / 2, true.degrees)
-    # By what may be tiny, or 0, it may come to infinity, and is then the highest.
-    with np.errstate(over="ignore", divide="ignore"):
-        noncentrality = float(np.abs(np.float64(true.mean)) / true.standard_error)
-    return float(stats.nct.sf(critical, true.degrees, min(noncentrality, HIGHEST_NONCENTRALITY)))
+def _asked(error: ArrayLike, degrees: ArrayLike, level: float) -> Float64Array:
+    """The difference beyond which p is below the level, of a mean with such standard errors."""
+    critical: Float64Array = stats.t.ppf(1 - level / 2, degrees)
+    return critical * np.asarray(error)

@@ -15,6 +15,7 @@ asked:
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from peercollab.training.metrics import Float64Array
@@ -89,17 +90,34 @@ def for_both(differences_SU: Float64Array) -> Estimate:
 
 def with_both_errors(one: Estimate, other: Estimate) -> Estimate:
     """The mean of the first with the errors of both, as `for_both` adds them."""
-    parts = (one, other)
-    variances = [part.standard_error**2 for part in parts]
+    variances = one.standard_error**2, other.standard_error**2
+    degrees = one.degrees, other.degrees
     total = sum(variances)
-    spread = sum(
-        variance**2 / part.degrees for variance, part in zip(variances, parts, strict=True)
-    )
     return Estimate(
         mean=one.mean,
         standard_error=total**0.5,
-        degrees=total**2 / spread if spread else sum(part.degrees for part in parts),
+        degrees=float(degrees_of_sum(*variances, *degrees)) if total else sum(degrees),
     )
+
+
+def degrees_of_sum(
+    one: ArrayLike, other: ArrayLike, degrees: float, other_degrees: float
+) -> Float64Array:
+    """Satterthwaite's degrees of freedom of a sum of two variances; NaN where both are 0.
+
+    Parameters
+    ----------
+    one, other
+        The variances, float64 of shapes that go together.
+    degrees, other_degrees
+        Theirs.
+    """
+    one, other = np.asarray(one), np.asarray(other)
+    # Scaled by their sum: the square of a variance may be too small for a number.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = one / (one + other)
+        inverse: Float64Array = 1 / (share**2 / degrees + (1 - share) ** 2 / other_degrees)
+    return inverse
 
 
 def _of_sample(sample_N: Float64Array) -> Estimate:

@@ -12,15 +12,18 @@ from peercollab.significance.power import (
     MOST_SEEDS,
     POWER,
     Effect,
+    effect_of,
     enough_users,
     power_of,
     seeds_needed,
 )
+from peercollab.significance.student import for_new_users
+from tests.significance.made_up import Spread, differences
 
 
 def effect(difference: float, spread: float) -> Effect:
     """Without any luck of users."""
-    return Effect(difference, spread, users_error=0.0, users=1000)
+    return Effect(difference, spread, taste=0.0, rest=0.0, users=1000)
 
 
 def by_integral(degrees: float, shift: float, level: float) -> float:
@@ -50,21 +53,50 @@ def test_power_is_the_integral(seeds: int, size: float, level: float) -> None:
 
 def test_the_hardest_question_decides() -> None:
     # The luck of users is as large as that of four seeds: the variances add up.
-    both = Effect(1.5, 1.0, users_error=0.5, users=40)
-    degrees = 0.5**2 / (0.25**2 / 39 + 0.25**2 / 3)
-    expected = by_integral(degrees, 1.5 / math.sqrt(0.5), 0.05)
-    assert expected < by_integral(3, 3.0, 0.05)
-    assert power_of(4, both) == pytest.approx(expected, abs=1e-6)
-    # Users alone: three standard errors have a power of 84 %, two of 50 %, whatever the seeds.
-    for difference, enough in ((0.003, True), (0.002, False)):
-        true = Effect(difference, 0.001, 0.001, 10_000)
+    both = Effect(1.5, 1.0, taste=0.4, rest=0.6, users=40)
+    rng = np.random.default_rng(16)
+    means = rng.normal(1.5, 0.5, size=200_000)
+    of_seeds = 0.25 * rng.chisquare(3, size=200_000) / 3
+    total = of_seeds + 0.25
+    degrees = total**2 / (0.25**2 / 39 + of_seeds**2 / 3)
+    claimed = (means > stats.t.ppf(0.975, degrees) * np.sqrt(total)) & (
+        means > stats.t.ppf(0.975, 3) * np.sqrt(of_seeds)
+    )
+    assert power_of(4, both) == pytest.approx(np.mean(claimed), abs=5e-3)
+    assert power_of(4, both) < power_of(4, effect(1.5, 1.0)) - 0.05
+
+
+def test_users_are_enough_if_the_difference_is_beyond_what_they_differ_by() -> None:
+    for difference, enough in ((0.0021, True), (0.0019, False)):
+        true = Effect(difference, 0.001, taste=0.001, rest=0.0, users=10_000)
         assert (seeds_needed(true) is not None) == enough_users(true) == enough
-    # Three are no longer enough where p has to be smaller.
-    assert not enough_users(Effect(0.003, 0.001, 0.001, 10_000), level=0.005)
+        # What is peculiar to a user under a seed goes with more seeds.
+        assert enough_users(Effect(difference, 0.001, taste=0.0, rest=0.02, users=10_000))
+    # No longer where p has to be smaller.
+    assert not enough_users(Effect(0.0021, 0.001, 0.001, 0.0, 10_000), level=0.005)
     assert enough_users(effect(0.001, 0.1))
     # No difference at all, as of an arm that comes to the very model of the baseline.
-    assert not enough_users(Effect(0.0, 0.0, 0.0, 10_000))
-    assert power_of(500, Effect(0.002, 0.0, 0.001, 10_000)) == pytest.approx(0.516, abs=1e-3)
+    assert not enough_users(Effect(0.0, 0.0, 0.0, 0.0, 10_000))
+
+
+def test_what_users_share_between_seeds_is_told_from_what_they_do_not() -> None:
+    rng = np.random.default_rng(18)
+    spread = Spread(training=0.001, taste=0.002, rest=0.003)
+    found = [effect_of(differences(rng, 4, 300, spread, 0.01)) for _ in range(200)]
+    of_all = {
+        name: np.mean([getattr(of, name) ** 2 for of in found]) ** 0.5
+        for name in ("taste", "rest", "spread")
+    }
+    # Of one seed, where those of `Spread` are of the mean of all four.
+    assert of_all["taste"] == pytest.approx(0.002, rel=0.05)
+    assert of_all["rest"] == pytest.approx(0.003 * 2, rel=0.05)
+    assert of_all["spread"] == pytest.approx(math.hypot(0.001, 0.003) * 2, rel=0.1)
+    exact = differences(rng, 3, 50, Spread(rest=0.003))
+    error = for_new_users(exact).standard_error
+    assert effect_of(exact).users_error(3) >= error * (1 - 1e-9)
+    shared = np.tile(exact.mean(axis=0), (3, 1))
+    assert effect_of(shared).rest == pytest.approx(0.0, abs=1e-12)
+    assert effect_of(shared).taste == pytest.approx(error)
 
 
 def test_the_seeds_needed_find_it_in_four_of_five_experiments() -> None:

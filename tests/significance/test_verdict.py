@@ -114,9 +114,9 @@ def test_where_no_number_of_seeds_would_do_users_are_asked_for() -> None:
     assert verdict(comparison) == (
         f"{NO_DIFFERENCE} If it is real and as large, more users are needed to show it."
     )
-    # Also where these users happen to show it.
-    assert verdict(replace(comparison, new_users=SHOWN)).endswith(
-        "p = 0.15. If it is real and as large, more users are needed to show it."
+    # Not where these users show it, who stay when seeds are added.
+    assert verdict(replace(comparison, new_users=SHOWN)) == verdict(
+        replace(comparison, new_users=SHOWN, enough_users=True, seeds_needed=3)
     )
 
 
