@@ -1,6 +1,7 @@
 """How several models that trained alone come to one end."""
 
 import copy
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from peercollab.comparison.arms import Ending
 from peercollab.data.sequences import Int32Array, Int64Array, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, Spans, queries
 from peercollab.models.model import SequenceModel
-from peercollab.models.saved import load_model
-from peercollab.results.run_folder import BEST, RunFolder
+from peercollab.models.saved import load_model, save_weights
+from peercollab.results.run_folder import BEST, CONFIG, RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.training.scoring import ModelScorer, Scorer, rank_targets
 from peercollab.training.soup import Weights, greedy_soup, uniform_soup
@@ -52,7 +53,8 @@ def end(
 ) -> None:
     """Make one of several finished runs, and judge it as a run is judged.
 
-    Whatever has to be chosen is chosen on validation; test is ranked once.
+    Whatever has to be chosen is chosen on validation; test is ranked once. What comes to one model
+    is kept as that of a run is.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def end(
     runs
         Folders of the runs, each with its kept model.
     folder
-        Where ``metrics.json`` and ``per_user.parquet`` go, as in the folder of a run.
+        Where ``metrics.json``, ``per_user.parquet``, and the model go, as in the folder of a run.
     data
         What they were trained on.
     keep_seen
@@ -78,10 +80,14 @@ def end(
         return metrics_of(rank(scorer, "validation"))[SELECTION_METRIC]
 
     models = [load_model(run / BEST, device) for run in runs]
-    scorer, chosen = _ended(ending, models, device, validate)
+    scorer, chosen, weights = _ended(ending, models, device, validate)
     ranks = {split: rank(scorer, split) for split in HOLD_OUTS}
     folder.mkdir(parents=True, exist_ok=True)
     target = RunFolder(folder)
+    if weights is not None:
+        shutil.copytree(runs[0] / BEST, target.best, dirs_exist_ok=True)
+        save_weights(weights, target.best)
+        shutil.copyfile(runs[0] / CONFIG, folder / CONFIG)
     target.write_per_user(data.user_ids[queries(data.histories, "test").users], ranks)
     target.write_metrics(
         {"selected": {"ending": ending, "members": [place + 1 for place in chosen]}}
@@ -94,15 +100,16 @@ def _ended(
     models: Sequence[SequenceModel],
     device: torch.device,
     validate: Callable[[Scorer], float],
-) -> tuple[Scorer, list[int]]:
-    """What the models come to, and which of them are in it."""
+) -> tuple[Scorer, list[int], Weights | None]:
+    """What the models come to, which of them are in it, and its weights if it is one model."""
     everyone = list(range(len(models)))
     if ending == "ensemble":
-        return EnsembleScorer(models, device), everyone
+        return EnsembleScorer(models, device), everyone, None
     values = [validate(ModelScorer(model, device)) for model in models]
     by_value = sorted(everyone, key=lambda place: -values[place])
     if ending == "best":
-        return ModelScorer(models[by_value[0]], device), by_value[:1]
+        best = models[by_value[0]]
+        return ModelScorer(best, device), by_value[:1], best.state_dict()
     states = [models[place].state_dict() for place in by_value]
 
     def scorer_of(weights: Weights) -> Scorer:
@@ -114,4 +121,4 @@ def _ended(
     if ending == "greedy-soup":
         chosen = greedy_soup(states, lambda weights: validate(scorer_of(weights)))
     soup = uniform_soup([states[place] for place in chosen])
-    return scorer_of(soup), [by_value[place] for place in chosen]
+    return scorer_of(soup), [by_value[place] for place in chosen], soup

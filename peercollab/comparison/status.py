@@ -27,7 +27,14 @@ def comparison_in_words(folder: Path) -> str:
     trained = [path for path in outcomes if path.parents[1].name == "runs" and path not in failed]
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
-    state = f"going on (process {beat.pid} on {beat.host})" if beat and going_on else "not going on"
+    left = None
+    if not going_on and (folder / COMPARISON).is_file():
+        with telling_of_damage(folder):
+            left = left_of(read_comparison(folder))
+    is_ended = left == [] and not failed
+    state = "ended" if is_ended else "not going on"
+    if beat and going_on:
+        state = f"going on (process {beat.pid} on {beat.host})"
     word = "training" if len(trained) == 1 else "trainings"
     lines = [f"{folder}: a comparison, {state}; {len(trained)} {word} done"]
     if failed:
@@ -42,9 +49,10 @@ def comparison_in_words(folder: Path) -> str:
             for now in of.progress[-1:]
         ]
         lines.append("next: wait")
-    elif (folder / COMPARISON).is_file():
-        with telling_of_damage(folder):
-            lines += left_of(read_comparison(folder))
+    elif is_ended:
+        lines.append(f"next: peercollab report {folder}")
+    elif left is not None:
+        lines += left
         lines.append(
             f"next: peercollab report {folder} tells what is known; the same peercollab compare "
             "goes on with what is not done"

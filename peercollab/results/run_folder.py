@@ -270,6 +270,8 @@ def read_config(run: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not run.exists():
+            raise PeercollabError(f"{run} does not exist: give the --out of a training") from error
         raise PeercollabError(
             f"{run} is not the folder of a run ({CONFIG} is missing): give the --out of a training"
         ) from error

@@ -50,6 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                 getattr(model, name).weight.normal_(generator=torch.Generator().manual_seed(seed))
         save_weights(model.state_dict(), best)
         save_description(N_ITEMS, OPTIONS, best)
+        (best.parent / "config.json").write_text("{}")
         folders.append(best.parent)
     return folders
 
@@ -99,6 +100,20 @@ def test_an_ensemble_ranks_by_the_mean_of_its_members_logits(
     assert metrics["test"] == metrics_of(np.array(expected, dtype=np.int32))
     alone = [plain_ranks([model], data, "test") for model in models_of(runs)]
     assert all(ranks != expected for ranks in alone)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ending", ["best", "uniform-soup", "greedy-soup"])
+def test_what_is_one_model_is_kept_and_ranks_as_it_was_ranked(
+    ending: str, runs: list[Path], data: SequenceData, tmp_path: Path
+) -> None:
+    ended(ending, runs, data, tmp_path)
+    kept = models_of([tmp_path])
+    assert read_per_user(tmp_path, "test").ranks_U.tolist() == plain_ranks(kept, data, "test")
+    assert (tmp_path / "config.json").is_file()
+    # Of several that all serve there is no one model.
+    ended("ensemble", runs, data, tmp_path / "all")
+    assert not (tmp_path / "all" / "best").exists()
 
 
 @torch.no_grad()

@@ -71,6 +71,23 @@ def test_what_is_not_done_of_one_that_was_stopped_is_told(
     assert told[1:3] == [f"{arm}, seeds 6, 7: not done yet" for arm in ("solo", "layer-wise")]
 
 
+def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
+    options = changed(seeds=1)
+    compare(options)
+    assert comparison_in_words(options.folder).splitlines() == [
+        f"{options.folder}: a comparison, ended; 2 trainings done",
+        f"next: peercollab report {options.folder}",
+    ]
+    # A soup has come to one model, which is served as that of a run is.
+    compare(changed(seeds=1, arms=("solo", "soup")))
+    capsys.readouterr()
+    histories = options.folder.parent / "histories.txt"
+    histories.write_text("user,item,time\nme,i1,1\nme,i2,2\n")
+    soup = str(options.folder / "endings" / "soup" / "seed-5")
+    assert main(["recommend", soup, "--histories", str(histories), "--k", "2"]) == 0
+    assert capsys.readouterr().out.count("\n") >= 2
+
+
 def test_one_that_has_not_come_to_anything_says_so(
     changed: Changed, capsys: pytest.CaptureFixture[str]
 ) -> None:
