@@ -1,15 +1,18 @@
 """Arms of a comparison: ways to come to a model, each one training or several that end as one."""
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from peercollab.command_line import did_you_mean, parse
 from peercollab.config_file import expanded
 from peercollab.errors import PeercollabError
+from peercollab.models.own_model import OwnModelOptions
 from peercollab.options import TrainOptions
+from peercollab.resume import flat_options
 from peercollab.transplant.options import RULES
 from peercollab.transplant.rules.none import NoExchange
 from peercollab.transplant.rules.own_rule import OwnRule
@@ -151,6 +154,30 @@ class Arm:
     trainings: tuple[Training, ...]
     ending: Ending | None
     mark: str = ""
+
+    @property
+    def told(self) -> str:
+        """As it is asked for on the command line."""
+        return self.name if self.name in RECIPES else f"{self.name}={self.text}"
+
+    @property
+    def trained_with(self) -> dict[str, Any]:
+        """All that decides what comes of a training, and the text of the user's own files."""
+        options = self.trainings[0].options
+        rule, model = options.transplant.build().rule, options.model.build()
+        parts = {
+            "model": asdict(options.model),
+            "training": asdict(options.training),
+            "transplant": asdict(options.transplant),
+            "peers": options.execution.peers,
+        }
+        return {
+            f"--{name.replace('_', '-')}": value for name, value in flat_options(parts).items()
+        } | {
+            f"text of --{whose}": hashlib.sha256(own.source.encode()).hexdigest()
+            for whose, own in (("rule", rule), ("model", model))
+            if isinstance(own, OwnRule | OwnModelOptions)
+        }
 
     @property
     def inference_cost(self) -> int:

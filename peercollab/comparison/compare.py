@@ -51,10 +51,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     require_idle(folder.path)
     base = options.base()
     loaded = load(base)
-    folder.open(options.as_json(), loaded.data.checksum())
+    folder.open(options.as_json(), options.made_arms, loaded.data.checksum())
     trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     seed = base.training.seed + SEARCH_SEED
-    chosen, records = [of[0] for of in trials], list[dict[str, Any]]()
+    chosen = None if options.trials else [of[0] for of in trials]
     try:
         with (
             Heartbeat(folder.path, lambda: ()) as heartbeat,
@@ -64,30 +64,27 @@ def compare(options: CompareOptions) -> dict[str, Any]:
             if options.trials:
                 say(f"search: {options.trials} random trials of each arm, and the options as given")
                 work.do([(trial.arm, seed) for of in trials for trial in of])
-                chosen, records = _choose(trials, seed, folder)
-            work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen])
+                chosen = _choose(trials, seed, folder)
+            work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen or ()])
     except BaseException:
         say(f"what is done is kept in {options.folder}: the same command goes on with it")
         raise
     finally:
         # Also of what was done before it was stopped.
-        result = result_of(options, loaded.data, chosen, records, folder)
+        result = result_of(options, loaded.data, trials, chosen, folder)
         folder.write(result)
     return result
 
 
-def _choose(
-    trials: Sequence[Sequence[Trial]], seed: int, folder: ComparisonFolder
-) -> tuple[list[Trial], list[dict[str, Any]]]:
-    """Of each arm the best trial, and the records of all."""
-    records = [[trial_record(folder, trial, seed) for trial in of] for of in trials]
+def _choose(trials: Sequence[Sequence[Trial]], seed: int, folder: ComparisonFolder) -> list[Trial]:
+    """Of each arm the best trial on validation."""
     chosen = [
-        best_of(of, [record["validation"] for record in told])
-        for of, told in zip(trials, records, strict=True)
+        best_of(of, [trial_record(folder, trial, seed)["validation"] for trial in of])
+        for of in trials
     ]
     for trial in chosen:
         say(f"{trial.arm.name}: {' '.join(trial.changes) or 'the options as given'}")
-    return chosen, [record for told in records for record in told]
+    return chosen
 
 
 def _pool(options: RunsOptions, loaded: Loaded) -> Pool:

@@ -9,12 +9,14 @@
 """
 
 import json
-from collections.abc import Container, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from peercollab.comparison.arms import Arm
+from peercollab.comparison.search import SEARCH_SEED
 from peercollab.comparison.work import EndingJob, TrainingJob
 from peercollab.disk import writing
 from peercollab.errors import PeercollabError
@@ -33,7 +35,6 @@ FREE = {
     "seeds",
     "baseline",
     "compared_with",
-    "trials",
     "executor",
     "address",
 }
@@ -63,13 +64,15 @@ class ComparisonFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
-    def open(self, options: Mapping[str, Any], data_checksum: str) -> None:
+    def open(self, options: Mapping[str, Any], arms: Sequence[Arm], data_checksum: str) -> None:
         """Make it, or make sure that it holds the same comparison, with other arms perhaps.
 
         Parameters
         ----------
         options
             All of them.
+        arms
+            What is asked for.
         data_checksum
             Of the prepared data.
 
@@ -78,9 +81,9 @@ class ComparisonFolder:
         PeercollabError
             It cannot be made, or holds something else or another comparison.
         """
-        arms = {told.partition("=")[0]: told for told in options["arms"]}
+        told = {of.name: {"told": of.told, "trained": of.trained_with} for of in arms}
         asked: dict[str, Any] = json.loads(
-            _text({**options, "arms": arms, "data_checksum": data_checksum})
+            _text({**options, "arms": told, "data_checksum": data_checksum})
         )
         if (self.path / ASKED).is_file():
             before = self._asked()
@@ -90,7 +93,12 @@ class ComparisonFolder:
                     f"note: arms are compared with {asked['compared_with']} now, and were with "
                     f"{then}: p does not count that a baseline was chosen after a look"
                 )
-            asked["arms"] = before["arms"] | arms
+            if before["seeds"] > asked["seeds"]:
+                say(
+                    f"note: of {before['seeds']} seeds only {asked['seeds']} are looked at now: "
+                    f"--seeds {before['seeds']} takes the others in again"
+                )
+            asked["arms"] = before["arms"] | asked["arms"]
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise PeercollabError(
                 f"--out {self.path} is there already, and no comparison: give another folder"
@@ -99,13 +107,17 @@ class ComparisonFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / ASKED, _text(asked))
 
-    def looked_at_before(self, names: Container[str]) -> list[str]:
-        """Arms that came to something under an earlier command, without those of the names."""
-        return [
-            name
-            for name in self._asked()["arms"]
-            if name not in names and any(self.path.glob(f"*/{name}/seed-*.outcome.json"))
-        ]
+    def looked_at(self) -> set[str]:
+        """Arms that ever came to a model, under this command or an earlier one; not in a search."""
+        asked = self._asked()
+        searched = f"seed-{asked['training']['seed'] + SEARCH_SEED}.outcome.json"
+        found = {
+            re.sub(r"\.t\d+$", "", path.parent.name)
+            for path in self.path.glob("*/*/seed-*.outcome.json")
+            if path.name != searched
+            and json.loads(path.read_text(encoding="utf-8"))["error"] is None
+        }
+        return found & asked["arms"].keys()
 
     def trainings(self, arm: Arm, seed: int) -> list[TrainingJob]:
         """All that has to be trained for a seed of an arm; other arms may need the same."""
@@ -137,7 +149,8 @@ class ComparisonFolder:
         except (OSError, ValueError) as error:
             raise PeercollabError(f"{path} is damaged: {error}") from error
         known = isinstance(asked, dict) and "data_checksum" in asked
-        if not (known and isinstance(asked.get("arms"), dict)):
+        arms = asked.get("arms") if known else None
+        if not (isinstance(arms, dict) and all(isinstance(of, dict) for of in arms.values())):
             raise PeercollabError(
                 f"{path} is damaged, or of another version of peercollab: give another folder"
             )
@@ -149,10 +162,11 @@ class ComparisonFolder:
                 f"--out {self.path} compares on other data than {now['data']} holds: give the data "
                 "of then, or another folder"
             )
-        for name, told in now["arms"].items():
-            if before["arms"].get(name, told) != told:
+        both = [(name, before["arms"][name]) for name in now["arms"] if name in before["arms"]]
+        for name, then in both:
+            if (told := now["arms"][name]["told"]) != then["told"]:
                 raise PeercollabError(
-                    f"--arms: {told!r} was {before['arms'][name]!r} in {self.path}: give it "
+                    f"--arms: {told!r} was {then['told']!r} in {self.path}: give it "
                     "another name, or another folder with --out"
                 )
         old, new = flat_options({**before, "arms": None}), flat_options({**now, "arms": None})
@@ -162,6 +176,14 @@ class ComparisonFolder:
                     f"--out {self.path} has --{name.replace('_', '-')} {old[name]}, which cannot "
                     f"become {new[name]}: leave it as it was, or give another folder"
                 )
+        for name, then in both:
+            trained = now["arms"][name]["trained"]
+            for option in sorted(then["trained"].keys() & trained.keys()):
+                if then["trained"][option] != trained[option]:
+                    raise PeercollabError(
+                        f"--arms: {name} is trained in {self.path} with another {option}, which "
+                        "its file has changed since: change it back, or give the arm another name"
+                    )
 
 
 def read_comparison(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from peercollab.comparison.entry import Entry, is_whole, whole_entries
 from peercollab.comparison.exchanges import exchanges_of
 from peercollab.comparison.folder import ComparisonFolder, telling_of_damage
 from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.search import Trial
+from peercollab.comparison.search import SEARCH_SEED, Trial
 from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
 from peercollab.results.per_user import read_per_user
@@ -25,8 +25,8 @@ from peercollab.version import __version__
 def result_of(
     options: CompareOptions,
     data: SequenceData,
-    chosen: Sequence[Trial],
-    trials: Sequence[Mapping[str, Any]],
+    trials: Sequence[Sequence[Trial]],
+    chosen: Sequence[Trial] | None,
     folder: ComparisonFolder,
 ) -> dict[str, Any]:
     """All that is shown of a comparison, whole or not.
@@ -37,10 +37,10 @@ def result_of(
         Of the comparison.
     data
         What it is on.
-    chosen
-        Of each arm the trial whose options were taken.
     trials
-        The records of all trials, as from `trial_record`.
+        Of each arm all trials.
+    chosen
+        Of each arm the trial whose options were taken; None before the search has come to its end.
     folder
         Where it lies.
 
@@ -50,19 +50,24 @@ def result_of(
         A file of a run in it is damaged.
     """
     with telling_of_damage(folder.path):
-        return _result(options, data, chosen, trials, folder)
+        return _result(options, data, trials, chosen, folder)
 
 
 def _result(
     options: CompareOptions,
     data: SequenceData,
-    chosen: Sequence[Trial],
-    trials: Sequence[Mapping[str, Any]],
+    trials: Sequence[Sequence[Trial]],
+    chosen: Sequence[Trial] | None,
     folder: ComparisonFolder,
 ) -> dict[str, Any]:
     baseline, seeds = options.compared_with, options.seed_numbers
+    is_searched = chosen is not None
+    # Before the search has come to its end nothing is known of options that may yet be left.
+    chosen = chosen or [of[0] for of in trials]
     entries = {
-        trial.arm.name: {seed: entry_of(folder, trial.arm, seed) for seed in seeds}
+        trial.arm.name: {
+            seed: entry_of(folder, trial.arm, seed) if is_searched else None for seed in seeds
+        }
         for trial in chosen
     }
     arms = [
@@ -101,8 +106,15 @@ def _result(
         "baseline": baseline,
         "arms": arms,
         "differences": found,
-        "conclusion": conclusion(found, arms, baseline),
-        "trials": list(trials),
+        "conclusion": conclusion(found, arms, baseline)
+        if is_searched
+        else "The search for options has not come to its end.",
+        "trials": [
+            trial_record(folder, trial, options.training.seed + SEARCH_SEED)
+            for of in trials
+            for trial in of
+            if options.trials
+        ],
     }
 
 
@@ -157,8 +169,8 @@ def differences(
 ) -> list[dict[str, Any]]:
     """Every arm beside the baseline, under the seeds that are done of all arms that were begun.
 
-    An arm that failed under one of these is left out. Arms of earlier commands that are not asked
-    for again are counted in the correction.
+    An arm that failed under one of these is left out. All that ever came to a model in this folder
+    are counted in the correction.
     """
     begun = [of for of in entries.values() if any(entry is not None for entry in of.values())]
     seeds = [
@@ -176,7 +188,8 @@ def differences(
     return [
         comparison.as_json() | {"verdict": verdict(comparison)}
         for comparison in compare_arms(
-            pair(ranks, baseline, SELECTION_METRIC), others=len(folder.looked_at_before(entries))
+            pair(ranks, baseline, SELECTION_METRIC),
+            others=len(folder.looked_at() - {baseline} - ranks.keys()),
         )
     ]
 
@@ -188,18 +201,14 @@ def conclusion(
     if not differences:
         return "Too little has come to an end for a comparison."
     by_name = {arm["name"]: arm for arm in arms}
-    better = [
+    ahead = [
         of
         for of in differences
-        if of["claimed"]
-        and of["difference"] > 0
-        and _size(by_name[of["arm"]]) <= _size(by_name[baseline])
+        if of["difference"] > 0 and _size(by_name[of["arm"]]) <= _size(by_name[baseline])
     ]
+    better = [of for of in ahead if of["claimed"]]
     if not better:
-        may_help = any(
-            of["difference"] > 0 and (of["seeds_needed"] or len(of["by_seed"]) == 1)
-            for of in differences
-        )
+        may_help = any(of["seeds_needed"] or len(of["by_seed"]) == 1 for of in ahead)
         return (
             f"At the same inference cost nothing here is shown to be better than {baseline}: "
             f"keep to {baseline}{', or train with more seeds' if may_help else ''}."

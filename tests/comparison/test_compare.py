@@ -180,7 +180,7 @@ def test_what_serves_with_more_parameters_is_no_candidate() -> None:
             "arm": name,
             "claimed": True,
             "difference": gain,
-            "seeds_needed": None,
+            "seeds_needed": 2,
             "by_seed": [gain] * 3,
         }
         for name, gain in (("wide", 0.02), ("same", 0.01))
@@ -312,9 +312,80 @@ def test_test_is_not_looked_at_by_the_search(
     assert without_costs(compare(options)) == without_costs(first)
 
 
+def test_a_search_that_is_stopped_says_so_and_comes_to_the_same(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = changed(arms=("solo", "average"), trials=1, seeds=1)
+    undisturbed = compare(replace(options, out=tmp_path / "undisturbed"))
+    left = 3
+
+    def train_some(options: TrainOptions, **settings: Any) -> RunResult:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return train(options, **settings)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("peercollab.comparison.work.train", train_some)
+        with pytest.raises(KeyboardInterrupt):
+            compare(options)
+    result = json.loads((options.folder / "comparison.json").read_text())
+    assert result["conclusion"] == "The search for options has not come to its end."
+    assert result["differences"] == []
+    assert [trial["error"] is None for trial in result["trials"]] == [True, True, True, False]
+    assert all(entry is None for arm in result["arms"] for entry in arm["seeds"].values())
+    assert without_costs(compare(options)) == without_costs(undisturbed)
+
+
+def test_what_failed_under_a_seed_counts_as_what_was_looked_at(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_but_one(options: TrainOptions, **settings: Any) -> RunResult:
+        if "average/seed-6" in str(options.folder):
+            raise OSError("a broken disk")
+        return train(options, **settings)
+
+    wild = "wild=--rule none --peers 1 --lr 1e30"
+    monkeypatch.setattr("peercollab.comparison.work.train", train_but_one)
+    for arms in (("solo", wild, "layer-wise", "average"), ("solo", "layer-wise")):
+        (of,) = compare(changed(arms=arms))["differences"]
+        # What never came to a model is nothing that was looked at.
+        assert (of["arm"], of["arms"]) == ("layer-wise", 2)
+
+
+@pytest.mark.parametrize("kind", ["rule", "config"])
+def test_an_arm_whose_file_was_changed_is_refused(
+    kind: str, changed: Changed, tmp_path: Path
+) -> None:
+    file = tmp_path / ("own.py" if kind == "rule" else "own.toml")
+    text = {
+        "rule": "def mix(own, donor, share):\n    return own * 0.{} + donor * (1 - 0.{})\n",
+        "config": "rule = 'average'\nlr = 0.0{}{}\n",
+    }[kind]
+    arm = f"mine=--rule {file}:mix" if kind == "rule" else f"mine=--config {file}"
+    file.write_text(text.format(5, 5))
+    compare(changed(arms=("solo", arm), seeds=1))
+    file.write_text(text.format(6, 6))
+    with pytest.raises(PeercollabError) as refused:
+        compare(changed(arms=("solo", arm)))
+    option = "text of --rule" if kind == "rule" else "--lr"
+    assert f"mine is trained in {changed().folder} with another {option}" in str(refused.value)
+
+
+def test_fewer_seeds_than_before_are_told(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(changed())
+    capsys.readouterr()
+    compare(changed(seeds=1))
+    assert "of 2 seeds only 1 are looked at now: --seeds 2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"trials": 1}, "has --trials 0, which cannot become 1"),
         ({"training": {"epochs": 3}}, "has --epochs 2, which cannot become 3"),
         ({"model": {"hidden_size": 16}}, "has --hidden-size 8, which cannot become 16"),
         ({"execution": {"peers": 3}}, "has --peers 2, which cannot become 3"),
