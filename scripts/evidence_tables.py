@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peercollab.comparison.table import failures_of, left_of, table_of
+from peercollab.comparison.table import cut_short, failures_of, left_of, table_of
 
 Record = Mapping[str, Any]
 
@@ -51,6 +51,7 @@ def comparison(record: Record) -> str:
             _table(*table_of(record)),
             *failures_of(record),
             *left_of(record),
+            *cut_short(record),
             record["conclusion"],
         ]
     )

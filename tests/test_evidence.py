@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from peercollab.comparison.result import conclusion
+from peercollab.significance.holm import holm
 from scripts.evidence_tables import DOCUMENTS, MARKED, RECORDS, filled, read_record
 
 NAMES = sorted(path.stem for path in RECORDS.glob("*.json"))
@@ -32,6 +34,23 @@ def test_a_number_that_is_changed_in_a_table_is_noticed(name: str) -> None:
     at = table.start() + number.start()
     wrong = text[:at] + "0.9999" + text[at + len(number[0]) :]
     assert filled(wrong, read_record) == text
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "differences" in read_record(name)])
+def test_what_a_record_concludes_follows_from_its_numbers(name: str) -> None:
+    record = read_record(name)
+    differences = record["differences"]
+    assert record["conclusion"] == conclusion(differences, record["arms"], record["baseline"])
+    for question in ("new_users", "new_trainings", "both"):
+        answers = [of[question] for of in differences if of[question]]
+        adjusted = holm([answer["p_value"] for answer in answers])
+        assert [answer["p_adjusted"] for answer in answers] == pytest.approx(adjusted)
+    for of in differences:
+        assert of["difference"] == pytest.approx(sum(of["by_seed"]) / len(of["by_seed"]))
+        assert of["difference"] == pytest.approx(of["arm_mean"] - of["baseline_mean"])
+        arm = next(arm for arm in record["arms"] if arm["name"] == of["arm"])
+        tests = [arm["seeds"][str(seed)]["test"][record["metric"]] for seed in of["seeds"]]
+        assert of["arm_mean"] == pytest.approx(sum(tests) / len(tests))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ from typing import Any
 
 from peercollab.comparison.folder import telling_of_damage
 from peercollab.comparison.plot import differences_figure, similarity_figure
-from peercollab.comparison.table import failures_of, left_of, table_of
+from peercollab.comparison.table import cut_short, failures_of, left_of, table_of
 from peercollab.results.page import details, numbers, page, picture, write_page
 
 REPORT = "report.html"
@@ -49,6 +49,8 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
     if left_out := [*failures_of(result), *left_of(result)]:
         items = "".join(f"<li>{escape(line)}</li>" for line in left_out)
         yield f'<div class="note">Left out of the comparison:<ul>{items}</ul></div>'
+    for line in cut_short(result):
+        yield f'<div class="note">{escape(line)}</div>'
     yield "<h2>Arms</h2>"
     head, *rows = table_of(result)
     yield numbers(head, rows)

@@ -72,6 +72,19 @@ def left_of(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def cut_short(result: Mapping[str, Any]) -> list[str]:
+    """A line for arms that all seeds keep from the last round: longer they might be better."""
+    names = [
+        arm["name"]
+        for arm in result["arms"]
+        if (entries := whole_entries(arm))
+        and all(entry["selected"].get("round") == entry["rounds"] for entry in entries)
+    ]
+    if not names:
+        return []
+    return [f"best in the last of all rounds, so that more --epochs may help: {', '.join(names)}"]
+
+
 def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table, what may be said of each arm, and what to do."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -81,7 +94,7 @@ def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     print_whole(console, table)
-    for line in [*failures_of(result), *left_of(result)]:
+    for line in [*failures_of(result), *left_of(result), *cut_short(result)]:
         console.out(line, highlight=False)
     for of in result["differences"]:
         console.out(of["verdict"], highlight=False)
