@@ -20,7 +20,7 @@ from peercollab.command_line import parse, unless_given, value_of
 from peercollab.comparison.compare import compare
 from peercollab.comparison.entry import whole_entries
 from peercollab.comparison.folder import read_comparison
-from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.options import CompareOptions, require_no_option_of_an_arm
 from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import comparison_in_words, is_comparison
 from peercollab.comparison.table import print_comparison
@@ -151,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
+    if arguments[:1] == ["compare"]:
+        require_no_option_of_an_arm(arguments[1:])
     if arguments[:1] != ["train"] or "--help" in arguments:
         return parse(Command, arguments)
     told = expanded(arguments[1:])

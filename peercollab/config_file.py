@@ -125,9 +125,9 @@ def words_for(name: str, value: Any, where: str) -> list[str]:
     raise PeercollabError(f"{where}: {name} is {value!r}: give text, a number or true")
 
 
-def option_names() -> list[str]:
-    """All options of training, as on the command line but for the dashes in front."""
-    return [name.replace("_", "-") for name in _names(TrainOptions)]
+def option_names(kind: type[Any] = TrainOptions) -> list[str]:
+    """All options of a command, as on the command line but for the dashes in front."""
+    return [name.replace("_", "-") for name in _names(kind)]
 
 
 def _names(kind: type[Any]) -> list[str]:

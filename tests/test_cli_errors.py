@@ -73,6 +73,21 @@ def test_a_missing_file_and_a_folder(
 
 
 @pytest.mark.parametrize(
+    "words", [["--rule", "papa"], ["--config=own.toml"], ["--preset", "pcrec"], ["--swap_x"]]
+)
+def test_what_an_arm_has_to_say_is_told(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "comparison"
+    said = refuse(["compare", "--out", out, *words], capsys, out)
+    option = words[0].partition("=")[0]
+    known = option != "--swap_x"
+    assert (
+        f"{option} is for an arm to say, as in --arms solo 'mine={option} ...'" in said
+    ) == known
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         (["--peers", "0"], "--peers is 0"),

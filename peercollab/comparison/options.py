@@ -1,6 +1,7 @@
 """What a comparison can be told."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import tyro
 from peercollab.actors.options import ExecutionOptions
 from peercollab.command_line import unless_given
 from peercollab.comparison.arms import RECIPES, Arm, make_arm
+from peercollab.config_file import option_names
 from peercollab.data.demo import DEMO
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions
@@ -171,6 +173,29 @@ class CompareOptions:
     def as_json(self) -> dict[str, Any]:
         """All options, and which arm the others are compared with."""
         return asdict(self) | {"out": str(self.folder), "compared_with": self.compared_with}
+
+
+def require_no_option_of_an_arm(words: Sequence[str]) -> None:
+    """Refuse an option of training that not all arms can share, with what to do.
+
+    Parameters
+    ----------
+    words
+        Of the command line, behind ``compare``.
+
+    Raises
+    ------
+    PeercollabError
+        There is one.
+    """
+    of_arms = {"preset", "config", *option_names()} - set(option_names(CompareOptions))
+    for word in words:
+        option = word.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option[2:] in of_arms - {"resume", "overwrite"}:
+            raise PeercollabError(
+                f"{option} is for an arm to say, as in --arms solo 'mine={option} ...': see "
+                "docs/compare.md"
+            )
 
 
 _DEFAULTS = {
