@@ -202,8 +202,11 @@ def test_the_same_run_gives_the_same_report(make_run: MakeRun, make_record: Make
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(PeercollabError, match="not the folder of a run"):
+    for folder, said in (
+        (tmp_path / "nothing", "nothing does not exist"),
+        (tmp_path, "not the folder of a run"),
+    ):
+        with pytest.raises(PeercollabError, match=said):
             write_report(folder)
     assert not list(tmp_path.iterdir())
 
