@@ -150,7 +150,7 @@ class ComparisonFolder:
             raise PeercollabError(f"{path} is damaged: {error}") from error
         known = isinstance(asked, dict) and "data_checksum" in asked
         arms = asked.get("arms") if known else None
-        if not (isinstance(arms, dict) and all(isinstance(of, dict) for of in arms.values())):
+        if not (isinstance(arms, dict) and all(map(_is_arm, arms.values()))):
             raise PeercollabError(
                 f"{path} is damaged, or of another version of peercollab: give another folder"
             )
@@ -184,6 +184,10 @@ class ComparisonFolder:
                         f"--arms: {name} is trained in {self.path} with another {option}, which "
                         "its file has changed since: change it back, or give the arm another name"
                     )
+
+
+def _is_arm(content: object) -> bool:
+    return isinstance(content, dict) and {"told", "trained"} <= content.keys()
 
 
 def read_comparison(folder: Path) -> dict[str, Any]:

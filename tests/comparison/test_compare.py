@@ -201,7 +201,16 @@ def test_what_serves_with_more_parameters_is_no_candidate() -> None:
         assert conclusion([of], arms, "solo").endswith("solo, or train with more seeds.")
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"data_checksum": "1", "arms": 3}', "no json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[]",
+        '{"data_checksum": "1", "arms": 3}',
+        '{"data_checksum": "1", "arms": {"solo": {"told": "solo"}}}',
+        "no json",
+    ],
+)
 def test_a_damaged_record_of_what_was_asked_is_told(content: str, changed: Changed) -> None:
     options = changed()
     options.folder.mkdir()
