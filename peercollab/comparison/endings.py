@@ -4,6 +4,7 @@ import copy
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,10 +90,13 @@ def end(
         save_weights(weights, target.best)
         shutil.copyfile(runs[0] / CONFIG, folder / CONFIG)
     target.write_per_user(data.user_ids[queries(data.histories, "test").users], ranks)
-    target.write_metrics(
-        {"selected": {"ending": ending, "members": [place + 1 for place in chosen]}}
-        | {split: metrics_of(of) for split, of in ranks.items()}
-    )
+    metrics: dict[str, Any] = {split: metrics_of(of) for split, of in ranks.items()}
+    selected = {
+        "ending": ending,
+        "members": [place + 1 for place in chosen],
+        SELECTION_METRIC: metrics["validation"][SELECTION_METRIC],
+    }
+    target.write_metrics({"selected": selected, **metrics})
 
 
 def _ended(

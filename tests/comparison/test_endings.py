@@ -142,7 +142,12 @@ def test_the_best_is_chosen_on_validation(
     ]
     best = int(np.argmax([of[SELECTION_METRIC] for of in values]))
     metrics = ended("best", runs, data, tmp_path)
-    assert metrics["selected"] == {"ending": "best", "members": [best + 1]}
+    kept = metrics["validation"][SELECTION_METRIC]  # type: ignore[index]
+    assert metrics["selected"] == {
+        "ending": "best",
+        "members": [best + 1],
+        SELECTION_METRIC: kept,
+    }
     assert metrics["validation"] == values[best]
     expected = plain_ranks([models_of(runs)[best]], data, "test")
     assert read_per_user(tmp_path, "test").ranks_U.tolist() == expected

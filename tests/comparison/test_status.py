@@ -11,7 +11,7 @@ from peercollab.cli import main
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.status import comparison_in_words
-from peercollab.comparison.table import table_of
+from peercollab.comparison.table import cut_short, table_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import Heartbeat
 
@@ -71,6 +71,22 @@ def test_what_is_not_done_of_one_that_was_stopped_is_told(
     assert told[1:3] == [f"{arm}, seeds 6, 7: not done yet" for arm in ("solo", "layer-wise")]
 
 
+def test_arms_that_all_seeds_keep_from_the_last_round_are_named() -> None:
+    def arm(name: str, *kept: int) -> dict[str, Any]:
+        seeds: dict[str, Any] = {
+            str(seed): {"error": None, "rounds": 9, "selected": {"round": round}}
+            for seed, round in enumerate(kept)
+        }
+        return {"name": name, "seeds": {**seeds, "7": None, "8": {"error": "lower --lr"}}}
+
+    rising, one_of_two, soup = arm("rising", 9, 9), arm("one", 9, 5), arm("soup", 9)
+    soup["seeds"]["0"]["selected"] = {"ending": "uniform-soup", "members": [1, 2]}
+    assert cut_short({"arms": [rising, one_of_two, soup, arm("none")]}) == [
+        "best in the last of all rounds, so that more --epochs may help: rising"
+    ]
+    assert cut_short({"arms": [one_of_two]}) == []
+
+
 def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
     options = changed(seeds=1)
     compare(options)
@@ -86,6 +102,8 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
     soup = str(options.folder / "endings" / "soup" / "seed-5")
     assert main(["recommend", soup, "--histories", str(histories), "--k", "2"]) == 0
     assert capsys.readouterr().out.count("\n") >= 2
+    assert main(["status", soup]) == 0
+    assert "best validation ndcg@10 " in capsys.readouterr().out
 
 
 def test_one_that_has_not_come_to_anything_says_so(

@@ -157,7 +157,7 @@ def test_with_the_seeds_needed_four_of_five_experiments_end_in_a_claim(
         claims.append(compare_arms(paired(by_arm), flips=399, resamples=4)[0].claimed)
     # A whole seed more adds some, and so does Holm where another arm is extreme by luck; what is
     # peculiar to a user under a seed is counted twice in `for_both`, and here once.
-    assert 0.8 - 4 * math.sqrt(0.16 / EXPERIMENTS) < np.mean(claims) < 0.97
+    assert 0.8 - 4 * math.sqrt(0.16 / EXPERIMENTS) < np.mean(claims) < (0.97 if rest else 0.95)
 
 
 def test_more_seeds_lead_to_a_claim_where_users_differ_by_luck_alone() -> None:
