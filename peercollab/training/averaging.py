@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.models.model import SequenceModel
 from peercollab.training.options import TrainingOptions
@@ -49,13 +49,24 @@ class Averaging:
 
 
 class ExponentialMovingAverage(Averaging):
-    """After every step the average moves towards the weights, by 1 less the decay."""
+    """After every step the average moves towards the weights, by 1 less the decay.
+
+    After ``t`` steps the decay is at most ``(1 + t) / (10 + t)``, as TensorFlow has it
+    (``num_updates`` of ``tf.train.ExponentialMovingAverage``): the first weights are soon
+    forgotten, and a short training averages over the last part of it, too.
+
+    Parameters
+    ----------
+    model
+        The model that is trained.
+    decay
+        What it comes to in the end, from 0 up to, not including, 1.
+    """
 
     def __init__(self, model: SequenceModel, decay: float) -> None:
         super().__init__(model)
-        self._average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
-        )
+        self._decay = decay
+        self._average = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True)
 
     @property
     def ranked(self) -> SequenceModel:
@@ -70,6 +81,12 @@ class ExponentialMovingAverage(Averaging):
 
     def restore(self, state: AverageState) -> None:
         self._average.load_state_dict(state)
+
+    def _move(self, averages: PARAM_LIST, weights: PARAM_LIST, steps: Tensor | int) -> None:
+        # Counted on the CPU, so that no GPU has to be waited for.
+        taken_in = int(self._average.n_averaged)
+        decay = min(self._decay, (1 + taken_in) / (10 + taken_in))
+        get_ema_multi_avg_fn(decay)(averages, weights, steps)
 
 
 class WindowAverage(Averaging):

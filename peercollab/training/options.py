@@ -52,8 +52,8 @@ class TrainingOptions:
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, less time a step on a GPU."""
     ema: float = 0.0
-    """Rank and keep a moving average of each peer's weights with this decay, such as 0.999; it
-    moves with training steps, so an exchange enters it by the steps that follow."""
+    """Rank and keep a moving average of each peer's weights with this decay, such as 0.999, at most
+    (1+t)/(10+t) after t steps; an exchange enters it by the steps that follow."""
     swa: int = 0
     """Rank and keep the mean of each peer's weights at the ends of its last so many epochs (2 or
     more; 0: off); an exchange at an epoch's end enters it by the steps that follow."""

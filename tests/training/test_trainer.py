@@ -95,13 +95,16 @@ def test_measuring_importance_changes_nothing() -> None:
 
 
 def test_the_moving_average_is_ranked_and_training_goes_on_without_it() -> None:
-    plain, averaged = trainer(), trainer(replace(OPTIONS, ema=0.8))
+    plain, averaged = trainer(), trainer(replace(OPTIONS, ema=0.5))
     expected: dict[str, torch.Tensor] = {}
     plain.begin_epoch(1)
     for step in range(1, plain.steps_per_epoch + 1):
         plain.train_to(step)
         for name, now in weights(plain).items():
-            expected[name] = 0.8 * expected[name] + 0.2 * now if name in expected else now
+            # It rises to 0.5, where it is from the ninth step on.
+            decay = min(0.5, step / (9 + step))
+            expected[name] = torch.lerp(now, expected.get(name, now), decay)
+    assert plain.steps_per_epoch > 9
     averaged.train_epoch(1)
     assert equal(weights(plain), weights(averaged))
     for name, value in averaged.ranked.state_dict().items():
