@@ -12,7 +12,7 @@ from torch import Tensor
 from peercollab.comparison.arms import Ending
 from peercollab.data.sequences import Int32Array, Int64Array, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, Spans, queries
-from peercollab.models.model import SequenceModel
+from peercollab.models.model import ModelSettings, SequenceModel
 from peercollab.models.saved import load_model, save_weights
 from peercollab.results.run_folder import BEST, CONFIG, RunFolder
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
@@ -48,6 +48,7 @@ def end(
     runs: Sequence[Path],
     folder: Path,
     data: SequenceData,
+    settings: ModelSettings,
     *,
     keep_seen: bool,
     device: torch.device,
@@ -67,6 +68,8 @@ def end(
         Where ``metrics.json``, ``per_user.parquet``, and the model go, as in the folder of a run.
     data
         What they were trained on.
+    settings
+        What their networks are, which only those of the user's own have to be told.
     keep_seen
         Whether seen items are ranked, too.
     device
@@ -80,7 +83,7 @@ def end(
     def validate(scorer: Scorer) -> float:
         return metrics_of(rank(scorer, "validation"))[SELECTION_METRIC]
 
-    models = [load_model(run / BEST, device) for run in runs]
+    models = [load_model(run / BEST, device, settings) for run in runs]
     scorer, chosen, weights = _ended(ending, models, device, validate)
     ranks = {split: rank(scorer, split) for split in HOLD_OUTS}
     folder.mkdir(parents=True, exist_ok=True)

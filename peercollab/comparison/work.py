@@ -191,6 +191,7 @@ class EndingJob:
             [member.folder for member in self.members],
             self.folder,
             loaded.data,
+            options.model.build(),
             keep_seen=options.training.keep_seen,
             device=local_device(options.execution.device, 0),
         )

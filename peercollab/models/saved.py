@@ -73,7 +73,8 @@ def load_model(
     device
         Where it is to be.
     settings
-        What it is, for a network of the user's own; other models say it themselves.
+        What it is, which only a network of the user's own has to be told: other models say it
+        themselves.
 
     Raises
     ------
@@ -83,7 +84,8 @@ def load_model(
     """
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        settings = settings or _settings(description, folder)
+        if not isinstance(settings, OwnModelOptions):
+            settings = _settings(description, folder)
         model = build_model(description["items"], settings, 0, description.get("users", 0))
         model.load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:

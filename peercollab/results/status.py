@@ -259,7 +259,9 @@ def _next(
     if state == "ended":
         own = own_names(config).get("--model")
         model = f" --model {own}" if own else ""
-        return f"peercollab recommend {run}{model}, or peercollab report {run}"
+        # What several runs of a comparison came to is a model without rounds to report.
+        report = f", or peercollab report {run}" if rounds else ""
+        return f"peercollab recommend {run}{model}{report}"
     if state == "running":
         return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
     if checkpoint is None:

@@ -16,7 +16,6 @@ from peercollab.data.split import HoldOut, queries
 from peercollab.errors import DivergedError
 from peercollab.models.build import build_model
 from peercollab.models.model import ModelSettings, SequenceModel
-from peercollab.models.own_model import OwnModelOptions
 from peercollab.models.saved import load_model
 from peercollab.training.averaging import AverageState, choose_averaging
 from peercollab.training.compiled import compiled
@@ -279,8 +278,7 @@ class Trainer:
         self, folder: Path, hold_out: HoldOut, on_rows: OnRows | None = None
     ) -> Int32Array:
         """The same under a saved model; the trainer's own weights stay as they are."""
-        own = self._settings if isinstance(self._settings, OwnModelOptions) else None
-        return self._rank(load_model(folder, self.device, own), hold_out, on_rows)
+        return self._rank(load_model(folder, self.device, self._settings), hold_out, on_rows)
 
     def _rank(
         self, model: SequenceModel, hold_out: HoldOut, on_rows: OnRows | None = None

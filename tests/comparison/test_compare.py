@@ -20,12 +20,14 @@ from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.result import conclusion
 from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
+from peercollab.models.options import ModelOptions
 from peercollab.options import TrainOptions
 from peercollab.results.heartbeat import Heartbeat
 from peercollab.results.per_user import read_per_user
 from peercollab.rounds import RunResult
 from peercollab.run import train
 from peercollab.training.metrics import SELECTION_METRIC, gains_of
+from tests.models.guide import python_of_the_guide
 
 Changed = Callable[..., CompareOptions]
 
@@ -110,6 +112,22 @@ def test_one_model_is_that_of_a_run_by_itself(
     assert json.loads((own / "metrics.json").read_text()) == json.loads(
         (other / "metrics.json").read_text()
     )
+
+
+def test_networks_of_ones_own_end_as_one_too(
+    changed: Changed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(python_of_the_guide()[0], encoding="utf-8")
+    model = f"{file}:Recent"
+    arms = ("solo", "soup", "soup-greedy", "best-of-n", "ensemble")
+    result = compare(changed(model=ModelOptions(model), arms=arms, seeds=1))
+    assert not list(failures_of(result))
+    soup = changed().folder / "endings" / "soup" / "seed-5"
+    recommend = ["recommend", str(soup), "--histories", changed().data, "--k", "2"]
+    assert main(recommend) == 2
+    assert "give --model path/to/file.py:Recent if it is yours" in capsys.readouterr().err
+    assert main([*recommend, "--model", model]) == 0
 
 
 def test_checkpoints_of_finished_runs_are_removed(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,7 @@ class WithoutBias(ModelScorer):
 
 
 def ended(ending: str, runs: Sequence[Path], data: SequenceData, folder: Path) -> dict[str, object]:
-    end(ending, runs, folder, data, keep_seen=False, device=CPU)  # type: ignore[arg-type]
+    end(ending, runs, folder, data, OPTIONS, keep_seen=False, device=CPU)  # type: ignore[arg-type]
     return dict(json.loads((folder / "metrics.json").read_text()))
 
 
@@ -179,5 +178,5 @@ def test_a_greedy_soup_is_never_worse_on_validation_than_its_best_member(
 def test_seen_items_count_if_they_are_kept(
     runs: list[Path], data: SequenceData, tmp_path: Path
 ) -> None:
-    end("ensemble", runs, tmp_path, replace(data), keep_seen=True, device=CPU)
+    end("ensemble", runs, tmp_path, data, OPTIONS, keep_seen=True, device=CPU)
     assert (read_per_user(tmp_path, "test").ranks_U != MISS).all()

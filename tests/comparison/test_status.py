@@ -103,7 +103,9 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
     assert main(["recommend", soup, "--histories", str(histories), "--k", "2"]) == 0
     assert capsys.readouterr().out.count("\n") >= 2
     assert main(["status", soup]) == 0
-    assert "best validation ndcg@10 " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "best validation ndcg@10 " in told
+    assert told.endswith(f"next: peercollab recommend {soup}\n")
 
 
 def test_one_that_has_not_come_to_anything_says_so(
