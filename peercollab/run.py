@@ -30,6 +30,7 @@ from peercollab.training.metrics import MISS
 from peercollab.training.options import TrainingOptions
 from peercollab.training.popularity import Popularity
 from peercollab.training.schedule import spread_learning_rate
+from peercollab.transplant.check import require_mixing
 from peercollab.transplant.rules.own_rule import OwnRule
 from peercollab.transplant.rules.rule import Rule
 
@@ -106,6 +107,9 @@ def train(
     transplant, model = options.transplant.build(), options.model.build()
     if isinstance(model, OwnModelOptions):
         require_sound(model, data.histories.n_items)
+    if isinstance(transplant.rule, OwnRule):
+        sizes = data.histories.n_items, data.histories.n_users
+        require_mixing(transplant.rule, transplant.layers, model, *sizes)
     shared = SharedSetup(
         model=model,
         training=with_start(options.training.of_model(model), transplant.rule),

@@ -267,9 +267,11 @@ def test_a_rule_of_ones_own_that_goes_wrong_leaves_no_folder(
     (tmp_path / "rules.py").write_text("def cut(own, donor, keep):\n    return own[:2]\n")
     command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *SMALL.split()]
     assert main([*command, "--rule", f"{tmp_path / 'rules.py'}:cut"]) == 2
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
     assert "gave shape (2, 8) for item_embedding.weight, which has (40, 8)" in error
     assert len(error.strip().splitlines()) == 1
+    # It is found out before anything is trained.
+    assert "peers: " not in out
     assert not (tmp_path / "run").exists()
 
 
