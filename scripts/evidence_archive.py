@@ -2,8 +2,8 @@
 
 A record is the comparison's ``comparison.json``; its archive beside it, ``NAME.tar.xz``, is the
 comparison's folder without its models, small enough to be kept. In the folder restored from it the
-same command goes on with more seeds and arms. Only an arm that ends several models as one
-(``soup`` and the like) has to be there from the first, as it needs the models themselves.
+same command goes on with more seeds and arms. An arm that ends several models as one (``soup`` and
+the like) has to train these again if it is added there, so it had better be among the first.
 """
 
 import io

@@ -118,12 +118,17 @@ class TrainingJob:
         training = replace(options.training, seed=self.seed)
         return replace(options, out=self.folder, training=training)
 
+    @property
+    def has_model(self) -> bool:
+        """Whether the model that it came to is there."""
+        return (self.folder / BEST / WEIGHTS).is_file()
+
     def do(self, loaded: Loaded) -> None:
         """Train, or go on with it from its last checkpoint."""
         folder = RunFolder(self.folder)
         _await_silence(self.folder)
         is_begun = (self.folder / CONFIG).is_file()
-        if not (is_begun and "test" in folder.metrics()):
+        if not (is_begun and "test" in folder.metrics() and self.has_model):
             if is_begun and folder.checkpoints.latest(print) is not None:
                 named = (self.options.transplant.rule, self.options.model.model)
                 train(stored_options(self.folder, named), loaded=loaded)

@@ -11,6 +11,7 @@ import pytest
 
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
 from scripts.evidence_archive import keep, restore
 from tests.comparison.test_compare import trained, without_costs
@@ -59,6 +60,23 @@ def test_where_it_is_restored_seeds_and_arms_are_added(
     assert new >= {("average", "seed-5"), ("solo", "seed-7")}
     assert ("solo", "seed-5") not in new
     assert trained(folder) == trained(changed().folder)
+
+
+def test_models_that_an_added_arm_needs_are_trained_again(
+    kept: tuple[dict[str, Any], CompareOptions, Path],
+    changed: Callable[..., CompareOptions],
+    tmp_path: Path,
+) -> None:
+    _, options, records = kept
+    folder = tmp_path / "elsewhere"
+    restore("small", folder, records)
+    arms = (*ARMS, "best-of-n")
+    result = compare(replace(options, out=folder, arms=arms))
+    assert not list(failures_of(result))
+    again = {path.parts[-4:-2] for path in folder.glob("runs/*/*/best/model.json")}
+    assert again == {(name, seed) for name in ("solo", "solo-2") for seed in ("seed-5", "seed-6")}
+    expected = compare(changed(arms=arms))
+    assert without_costs(result) == without_costs(expected)
 
 
 def test_an_archive_holds_no_model_and_no_path_and_is_the_same_every_time(
