@@ -107,9 +107,6 @@ def train(
     transplant, model = options.transplant.build(), options.model.build()
     if isinstance(model, OwnModelOptions):
         require_sound(model, data.histories.n_items)
-    if isinstance(transplant.rule, OwnRule):
-        sizes = data.histories.n_items, data.histories.n_users
-        require_mixing(transplant.rule, transplant.layers, model, *sizes)
     shared = SharedSetup(
         model=model,
         training=with_start(options.training.of_model(model), transplant.rule),
@@ -128,6 +125,9 @@ def train(
     }
     if config is not None:
         _require_same(config, described, folder)
+    if isinstance(transplant.rule, OwnRule):
+        sizes = data.histories.n_items, data.histories.n_users
+        require_mixing(transplant.rule, transplant.layers, model, *sizes)
     with start_executor(options.execution, peers, shared, data.histories) as executor:
         # What "auto" comes to where the run is now, which may be another machine than it began on.
         described["settings"]["numbers"] = executor.numbers()

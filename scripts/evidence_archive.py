@@ -2,8 +2,8 @@
 
 A record is the comparison's ``comparison.json``; its archive beside it, ``NAME.tar.xz``, is the
 comparison's folder without its models, small enough to be kept. In the folder restored from it the
-same command goes on with more seeds and arms. An arm that ends several models as one (``soup`` and
-the like) has to train these again if it is added there, so it had better be among the first.
+same command goes on with more seeds and arms. Only an arm that ends several models as one (``soup``
+and the like) has to be there from the first, as it needs the models themselves.
 """
 
 import io
@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from peercollab.comparison.folder import ASKED, COMPARISON
+from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison
+from peercollab.disk import replacing
 from peercollab.errors import PeercollabError
+from peercollab.results.heartbeat import require_idle
 from peercollab.results.run_folder import METRICS, PER_USER, ROUNDS
 from peercollab.training.metrics import CUTOFFS
 from scripts import evidence_tables
@@ -53,12 +55,19 @@ def keep(folder: Path, name: str, records: Path = RECORDS) -> None:
     Raises
     ------
     PeercollabError
-        There is no comparison in the folder.
+        There is no comparison in the folder, it is going on, or was killed, or is one of the user's
+        own code, or a file in it cannot be read.
     """
-    if not (folder / COMPARISON).is_file():
-        raise PeercollabError(f"{folder} has no {COMPARISON}: give the folder of a comparison")
-    with tarfile.open(records / f"{name}.tar.xz", "w:xz", preset=9) as archive:
-        for path, content in _kept(folder):
+    _require_keepable(folder)
+    try:
+        kept = list(_kept(folder))
+    except OSError as error:
+        raise PeercollabError(f"{folder} is damaged: {error}") from error
+    with (
+        replacing(records / f"{name}.tar.xz") as unfinished,
+        tarfile.open(unfinished, "w:xz", preset=9) as archive,
+    ):
+        for path, content in kept:
             entry = tarfile.TarInfo(path)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
@@ -87,22 +96,43 @@ def restore(name: str, folder: Path, records: Path = RECORDS) -> None:
         raise PeercollabError(f"there is no {path}: it is written by ./scripts/evidence keep")
     if folder.exists():
         raise PeercollabError(f"{folder} is there already: give another folder")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     with tarfile.open(path) as archive:
         for entry in archive:
             content = archive.extractfile(entry)
             assert content is not None
-            target = folder / entry.name
+            target = unfinished / entry.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content.read())
+    unfinished.rename(folder)
+
+
+def _require_keepable(folder: Path) -> None:
+    if not ((folder / COMPARISON).is_file() and (folder / ASKED).is_file()):
+        raise PeercollabError(f"{folder} has no {COMPARISON}: give the folder of a comparison")
+    require_idle(folder)
+    written = (folder / COMPARISON).stat().st_mtime
+    if any(outcome.stat().st_mtime > written for outcome in _outcomes(folder)):
+        raise PeercollabError(
+            f"{folder / COMPARISON} is older than what has been trained: the same peercollab "
+            "compare writes it anew"
+        )
+    if "/" in read_comparison(folder)["command"]:
+        raise PeercollabError(
+            f"{folder} is of code or options in files, which nobody else has: only a comparison "
+            "of what peercollab has built in can be kept"
+        )
 
 
 def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Of all that is done, what the comparison's result is made of: paths within, and contents."""
     asked = json.loads((folder / ASKED).read_text(encoding="utf-8"))
-    # Paths mean nothing elsewhere, and are told anew.
-    here = {"out": "", "data": Path(asked["data"]).name}
-    yield ASKED, (json.dumps(asked | here, indent=1) + "\n").encode()
-    for outcome in sorted(folder.glob("*/*/seed-*.outcome.json")):
+    # Paths and addresses mean nothing elsewhere, and are told anew.
+    asked |= {"out": "", "data": Path(asked["data"]).name}
+    asked["execution"]["address"] = None
+    yield ASKED, (json.dumps(asked, indent=1) + "\n").encode()
+    for outcome in _outcomes(folder):
         if json.loads(outcome.read_text(encoding="utf-8"))["error"] is not None:
             continue
         yield str(outcome.relative_to(folder)), outcome.read_bytes()
@@ -112,6 +142,10 @@ def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
             if path.is_file():
                 yield str(path.relative_to(folder)), path.read_bytes()
         yield str((job / PER_USER).relative_to(folder)), _clipped(job / PER_USER)
+
+
+def _outcomes(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*/seed-*.outcome.json"))
 
 
 def _clipped(per_user: Path) -> bytes:

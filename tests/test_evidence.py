@@ -1,19 +1,15 @@
 """The tables of docs/evidence.md and docs/models.md are those of the records beside them."""
 
-import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from peercollab.command_line import parse
-from peercollab.comparison.folder import ComparisonFolder
-from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.result import conclusion, differences, entry_of
+from peercollab.comparison.result import conclusion
 from peercollab.significance.holm import holm
 from scripts.evidence_archive import restore
 from scripts.evidence_tables import DOCUMENTS, MARKED, RECORDS, filled, read_record
+from tests.comparison.archived import require_same_again
 
 NAMES = sorted(path.stem for path in RECORDS.glob("*.json"))
 ARCHIVED = sorted(path.name.removesuffix(".tar.xz") for path in RECORDS.glob("*.tar.xz"))
@@ -62,22 +58,8 @@ def test_what_a_record_concludes_follows_from_its_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHIVED)
 def test_a_record_says_what_the_runs_in_its_archive_came_to(name: str, tmp_path: Path) -> None:
-    record = read_record(name)
-    path = tmp_path / "comparison"
-    restore(name, path)
-    words = shlex.split(record["command"])[2:]
-    options = parse(CompareOptions, [*words, "--out", str(path)])
-    folder, arms = ComparisonFolder(path), options.made_arms
-    entries = {
-        arm.name: {seed: entry_of(folder, arm, seed) for seed in options.seed_numbers}
-        for arm in arms
-    }
-    assert record["baseline"] == options.compared_with
-    for arm in record["arms"]:
-        told = {str(seed): entry for seed, entry in entries[arm["name"]].items()}
-        assert arm["seeds"] == told
-    found = differences(folder, arms, entries, options.compared_with)
-    assert record["differences"] == json.loads(json.dumps(found))
+    restore(name, tmp_path / "comparison")
+    require_same_again(read_record(name), tmp_path / "comparison")
 
 
 @pytest.mark.parametrize("name", NAMES)

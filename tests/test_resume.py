@@ -29,7 +29,7 @@ NETWORK = "--blocks 1 --max-length 10"
 KINDS = {
     "layer-wise": "",
     "diloco": "--rule diloco --exchange-every 3",
-    "soup-of-averages": "--rule average --select greedy-soup --ema 0.9",
+    "soup-of-averages": "--rule average --select greedy-soup --ema 0.999",
     "window": "--rule papa --exchange-every 3 --swa 3",
     "moments": "--rule papa --moments transplant --exchange-every 2",
     "importance": "--criterion importance --augment crop mask",

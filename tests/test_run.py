@@ -261,17 +261,19 @@ def test_a_rule_of_ones_own_runs_and_is_stored(log: Path, plain: Path, tmp_path:
             assert list(transfer["shares"].values()) == [pytest.approx(1.0)] * len(record["layers"])
 
 
+@pytest.mark.parametrize("when", ["before the training", "at an exchange"])
 def test_a_rule_of_ones_own_that_goes_wrong_leaves_no_folder(
-    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    when: str, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rules.py").write_text("def cut(own, donor, keep):\n    return own[:2]\n")
+    # It is tried with a share of a half.
+    cut = "own[:2]" if when == "before the training" else "own if keep == 0.5 else own[:2]"
+    (tmp_path / "rules.py").write_text(f"def cut(own, donor, keep):\n    return {cut}\n")
     command = ["train", "--data", str(log), "--out", str(tmp_path / "run"), *SMALL.split()]
     assert main([*command, "--rule", f"{tmp_path / 'rules.py'}:cut"]) == 2
     out, error = capsys.readouterr()
     assert "gave shape (2, 8) for item_embedding.weight, which has (40, 8)" in error
     assert len(error.strip().splitlines()) == 1
-    # It is found out before anything is trained.
-    assert "peers: " not in out
+    assert ("numbers: " in out) == (when == "at an exchange")
     assert not (tmp_path / "run").exists()
 
 

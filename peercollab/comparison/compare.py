@@ -1,6 +1,6 @@
 """A comparison from options to result: what has to be trained is trained, then all is judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -106,18 +106,14 @@ class _Work:
 
     def do(self, wanted: Sequence[tuple[Arm, int]]) -> None:
         """Train what some seeds of some arms need, and bring it to its end."""
+        self._finish([job for arm, seed in wanted for job in self.folder.trainings(arm, seed)])
         ends = [job for arm, seed in wanted if (job := self.folder.ending(arm, seed)) is not None]
-        members = [job for end in ends if not _is_done(end) for job in end.members]
-        # Of a folder that was kept without its models.
-        gone = {job.folder for job in members if not job.has_model}
-        trainings = [job for arm, seed in wanted for job in self.folder.trainings(arm, seed)]
-        self._finish(trainings, lambda job: _is_done(job) and job.folder not in gone)
-        self._finish([job for job in ends if all(map(_is_done, job.members))], _is_done)
+        self._finish([job for job in ends if all(map(_is_done, job.members))])
 
-    def _finish(self, jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> None:
+    def _finish(self, jobs: Sequence[Job]) -> None:
         """Do those jobs that have not come to a good end, each once."""
         each = {job.folder: job for job in jobs}
-        left = [job for job in each.values() if not is_done(job)]
+        left = [job for job in each.values() if not _is_done(job)]
         with RunsDisplay(left, len(each) - len(left)) as display:
             self._tell(display)
             work = partial(carry_out, measure_memory=self.pool.has_own_processes)

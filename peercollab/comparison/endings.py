@@ -69,7 +69,7 @@ def end(
     data
         What they were trained on.
     settings
-        What their networks are, which only those of the user's own have to be told.
+        What their networks are; looked at only where these are the user's own.
     keep_seen
         Whether seen items are ranked, too.
     device

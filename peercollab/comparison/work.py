@@ -128,7 +128,7 @@ class TrainingJob:
         folder = RunFolder(self.folder)
         _await_silence(self.folder)
         is_begun = (self.folder / CONFIG).is_file()
-        if not (is_begun and "test" in folder.metrics() and self.has_model):
+        if not (is_begun and "test" in folder.metrics()):
             if is_begun and folder.checkpoints.latest(print) is not None:
                 named = (self.options.transplant.rule, self.options.model.model)
                 train(stored_options(self.folder, named), loaded=loaded)
@@ -190,6 +190,11 @@ class EndingJob:
     def do(self, loaded: Loaded) -> None:
         """Make one of them, and rank it."""
         assert self.arm.ending is not None
+        if gone := [member.name for member in self.members if not member.has_model]:
+            raise PeercollabError(
+                f"{gone[0]}, is done, but its model is not there any more, and {self.arm.name} is "
+                "made of it: give another folder with --out for this arm"
+            )
         options = self.arm.trainings[0].options
         end(
             self.arm.ending,

@@ -73,8 +73,8 @@ def load_model(
     device
         Where it is to be.
     settings
-        What it is, which only a network of the user's own has to be told: other models say it
-        themselves.
+        Of a network of the user's own, what it is; other models say it themselves, and these are
+        not looked at.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.models.model import SequenceModel
 from peercollab.training.options import TrainingOptions
@@ -66,7 +66,7 @@ class ExponentialMovingAverage(Averaging):
     def __init__(self, model: SequenceModel, decay: float) -> None:
         super().__init__(model)
         self._decay = decay
-        self._average = AveragedModel(model, multi_avg_fn=self._move, use_buffers=True)
+        self._average = AveragedModel(model, use_buffers=True)
 
     @property
     def ranked(self) -> SequenceModel:
@@ -74,6 +74,10 @@ class ExponentialMovingAverage(Averaging):
         return average
 
     def after_step(self) -> None:
+        # Counted on the CPU, so that no GPU has to be waited for.
+        steps = int(self._average.n_averaged)
+        decay = min(self._decay, (1 + steps) / (10 + steps))
+        self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)
         self._average.update_parameters(self._own)
 
     def state(self) -> AverageState:
@@ -81,12 +85,6 @@ class ExponentialMovingAverage(Averaging):
 
     def restore(self, state: AverageState) -> None:
         self._average.load_state_dict(state)
-
-    def _move(self, averages: PARAM_LIST, weights: PARAM_LIST, steps: Tensor | int) -> None:
-        # Counted on the CPU, so that no GPU has to be waited for.
-        taken_in = int(self._average.n_averaged)
-        decay = min(self._decay, (1 + taken_in) / (10 + taken_in))
-        get_ema_multi_avg_fn(decay)(averages, weights, steps)
 
 
 class WindowAverage(Averaging):

@@ -1,0 +1,31 @@
+"""What is kept of a comparison, made again from its runs."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peercollab.command_line import parse
+from peercollab.comparison.folder import ComparisonFolder
+from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.result import conclusion, differences, entry_of
+
+
+def require_same_again(record: Mapping[str, Any], path: Path) -> None:
+    """Judge the runs in a comparison's folder anew; its record has to say the same."""
+    assert not record["trials"], "which options arms were tried with is not made again here"
+    words = shlex.split(record["command"])[2:]
+    options = parse(CompareOptions, [*words, "--out", str(path)])
+    folder, arms, baseline = ComparisonFolder(path), options.made_arms, options.compared_with
+    entries = {
+        arm.name: {seed: entry_of(folder, arm, seed) for seed in options.seed_numbers}
+        for arm in arms
+    }
+    assert record["baseline"] == baseline
+    for arm in record["arms"]:
+        told = {str(seed): entry for seed, entry in entries[arm["name"]].items()}
+        assert arm["seeds"] == told
+    found = json.loads(json.dumps(differences(folder, arms, entries, baseline)))
+    assert record["differences"] == found
+    assert record["conclusion"] == conclusion(found, record["arms"], baseline)
