@@ -6,25 +6,21 @@ does nothing else.
 """
 
 import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
+from peercollab.process_memory import held_bytes, peak_bytes
 from scripts.benchmarks.others import Others
 from scripts.benchmarks.setting import Setting
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-STATUS = Path("/proc/self/status")
 
 MEGA, GIGA = 1e6, 1e9
 
@@ -154,20 +150,6 @@ def added_memory(action: Callable[[], object], device: torch.device) -> float:
         action()
         finish(device)
         return float(torch.cuda.max_memory_allocated(device) - before)
-    before = _memory_of_process("VmRSS")
+    before = held_bytes()
     action()
-    return float(_memory_of_process("VmHWM") - before)
-
-
-def _memory_of_process(name: str) -> int:
-    """Bytes that this process holds now (``VmRSS``), or has held at most (``VmHWM``).
-
-    Linux hands on to a new process what `getrusage` gave as the peak of the old one, so the
-    figures of the process's own memory are taken where there are any.
-    """
-    if STATUS.is_file():
-        for line in STATUS.read_text(encoding="ascii").splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) << 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
+    return float(peak_bytes() - before)
