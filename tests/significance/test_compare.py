@@ -15,11 +15,12 @@ from peercollab.significance.power import Effect, effect_of, enough_users, seeds
 from peercollab.significance.result import Comparison
 from peercollab.significance.student import for_both, for_new_trainings, for_new_users
 from peercollab.training.metrics import Float64Array
-from tests.significance.made_up import Spread, differences, paired
+from tests.significance.made_up import Spread, beside, differences, gains, paired
 
 EXPERIMENTS = 300
 LEVEL = 0.05
 EXPERIMENTS_OF_ONE_ARM = 1000
+EXPERIMENTS_WITH_RANKS = 3000
 SPREAD = Spread(training=0.002, taste=0.001, rest=0.001)
 
 
@@ -53,6 +54,20 @@ def test_of_arms_that_are_not_better_one_is_claimed_in_one_of_twenty_experiments
         for seed in range(EXPERIMENTS)
     ]
     assert np.mean(claims) <= LEVEL + tolerance(EXPERIMENTS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_planning")
+@pytest.mark.parametrize("luck", [0.0, 0.1])
+def test_of_ranks_too_a_claim_is_false_in_one_of_twenty_experiments_at_most(luck: float) -> None:
+    rng = np.random.default_rng([18, 2])
+    claims = []
+    for _ in range(EXPERIMENTS_WITH_RANKS):
+        solo_SU, *arms = (gains(rng, 5, 300, luck) for _ in range(4))
+        made_up = beside(solo_SU, dict(zip("abc", arms, strict=True)))
+        compared = compare_arms(made_up, flips=399, resamples=4)
+        claims.append(any(comparison.claimed for comparison in compared))
+    assert np.mean(claims) <= LEVEL + tolerance(EXPERIMENTS_WITH_RANKS)
 
 
 @pytest.mark.usefixtures("without_planning")
