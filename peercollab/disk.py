@@ -1,6 +1,7 @@
-"""Files that are written: whole or not at all, and what goes wrong told in our words."""
+"""Files that are written: whole or not at all, seen by others, and what goes wrong told."""
 
 import errno
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,3 +53,29 @@ def replacing(path: Path) -> Iterator[Path]:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def token_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A small file for others to read, and what is in it: who reads the same sees the folder.
+
+    Raises
+    ------
+    PeercollabError
+        It could not be written.
+    """
+    token, path = secrets.token_hex(), folder.absolute() / "token"
+    with writing(path):
+        path.write_text(token, encoding="ascii")
+    try:
+        yield path, token
+    finally:
+        path.unlink()
+
+
+def text_of(path: Path) -> str | None:
+    """The text of a small file; None if it is not there, seen from here."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None

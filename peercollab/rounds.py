@@ -1,6 +1,5 @@
 """The rounds of a run: each trained, recorded and checkpointed, from wherever the run stands."""
 
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from peercollab.data.demo import DEMO_FILE, write_csv
 from peercollab.data.read import Interactions
 from peercollab.data.sequences import SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
-from peercollab.disk import writing
+from peercollab.disk import token_in, writing
 from peercollab.errors import FaultError, LostError, PeercollabError
 from peercollab.machine import environment
 from peercollab.models.saved import save_description
@@ -310,11 +309,7 @@ class Rounds:
 
     def _require_shared_folder(self) -> None:
         """See to it that every peer reads in the run's folder what is written there from here."""
-        token = secrets.token_hex()
-        path = self.folder.path.absolute() / "token"
-        with writing(path):
-            path.write_text(token, encoding="ascii")
-        try:
+        with token_in(self.folder.path) as (path, token):
             for number, seen in enumerate(self.executor.read(path), start=1):
                 if seen != token:
                     raise PeercollabError(
@@ -322,8 +317,6 @@ class Rounds:
                         "one node it must lie on a file system that all of them share, under the "
                         "same path"
                     )
-        finally:
-            path.unlink()
 
     def _conclude(self) -> None:
         self._finish()

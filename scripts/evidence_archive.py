@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison
+from peercollab.comparison.folder import ASKED, CHOSEN, COMPARISON, read_comparison
 from peercollab.disk import replacing
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import require_idle
@@ -132,6 +132,8 @@ def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:
     asked |= {"out": "", "data": Path(asked["data"]).name}
     asked["execution"]["address"] = None
     yield ASKED, (json.dumps(asked, indent=1) + "\n").encode()
+    if (folder / CHOSEN).is_file():
+        yield CHOSEN, (folder / CHOSEN).read_bytes()
     for outcome in _outcomes(folder):
         if json.loads(outcome.read_text(encoding="utf-8"))["error"] is not None:
             continue

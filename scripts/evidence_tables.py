@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from peercollab.comparison.table import cut_short, failures_of, left_of, table_of
+from peercollab.comparison.table import remarks_on, table_of
 
 Record = Mapping[str, Any]
 
@@ -43,15 +43,13 @@ def read_record(name: str) -> Record:
 
 
 def comparison(record: Record) -> str:
-    """Data, command, table, failures and conclusion."""
+    """Data, command, table, remarks and conclusion."""
     return "\n\n".join(
         [
             _told(record["data"]),
             f"```sh\n{record['command']}\n```",
             _table(*table_of(record)),
-            *failures_of(record),
-            *left_of(record),
-            *cut_short(record),
+            *remarks_on(record),
             record["conclusion"],
         ]
     )

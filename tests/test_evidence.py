@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peercollab.comparison.result import conclusion
+from peercollab.comparison.conclusion import conclusion
 from peercollab.significance.holm import holm
 from scripts.evidence_archive import restore
 from scripts.evidence_tables import DOCUMENTS, MARKED, RECORDS, filled, read_record

@@ -25,6 +25,7 @@ from peercollab.actors.messages import (
 )
 from peercollab.data.sequences import Histories, Int32Array
 from peercollab.data.split import HoldOut
+from peercollab.disk import text_of
 from peercollab.errors import DivergedError, LostError
 from peercollab.models.saved import save_weights
 from peercollab.results.checkpoint import Digests, peer_tree, read_tree, save_tree
@@ -194,10 +195,7 @@ class Peer:
 
     def read(self, path: Path) -> str | None:
         """The text of a small file; None if it is not there, seen from here."""
-        try:
-            return path.read_text(encoding="utf-8")
-        except OSError:
-            return None
+        return text_of(path)
 
     def checkpoint(self, folder: Path) -> Digests:
         """Write all that it needs to go on from the end of the round; the files' digests."""

@@ -36,6 +36,9 @@ class Pool(Protocol):
         `watch` is called now and then meanwhile.
         """
 
+    def everywhere(self, work: Callable[[Item], Result], item: Item) -> list[tuple[str, Result]]:
+        """Do something small on every machine that pieces may be done on; with its name."""
+
 
 class LocalPool:
     """One piece after another in this process.
@@ -65,3 +68,6 @@ class LocalPool:
         for item in items:
             watch()
             yield item, work(item, self._shared)
+
+    def everywhere(self, work: Callable[[Item], Result], item: Item) -> list[tuple[str, Result]]:
+        return [("this machine", work(item))]

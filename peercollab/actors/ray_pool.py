@@ -7,16 +7,21 @@ from typing import Any, Self, TypeVar
 import ray
 from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from peercollab.actors.connection import connect
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.placement import room_for_one
+from peercollab.actors.ray_peers import get
 from peercollab.errors import PeercollabError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SECONDS_BETWEEN_LOOKS = 0.5
+
+# A process has to be started on each node.
+SECONDS_TO_ANSWER = 120.0
 
 # Of a piece of work whose process dies, for want of memory perhaps.
 RETRIES = 3
@@ -74,6 +79,30 @@ class RayPool:
             watch()
             for answer in done:
                 yield self._pending.pop(answer), _result(answer)
+
+    def everywhere(self, work: Callable[[Item], Result], item: Item) -> list[tuple[str, Result]]:
+        """As said of `Pool`: on every node that has what a piece needs, whatever else it does.
+
+        Raises
+        ------
+        PeercollabError
+            Ray cannot be reached, or has no room for a single piece; or a node does not answer.
+        """
+        _ = self._started
+        bundle = room_for_one(self._options, self._threads)
+        nodes = [
+            node
+            for node in ray.nodes()
+            if node["Alive"] and all(node["Resources"].get(of, 0) >= bundle[of] for of in bundle)
+        ]
+        names = [node["NodeManagerHostname"] for node in nodes]
+        strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        answers = [
+            ray.remote(num_cpus=0, scheduling_strategy=strategy)(work).remote(item)
+            for strategy in strategies
+        ]
+        told = get(answers, f"all of {', '.join(names)}", SECONDS_TO_ANSWER)
+        return list(zip(names, told, strict=True))
 
     @cached_property
     def _started(self) -> Callable[..., ObjectRef]:

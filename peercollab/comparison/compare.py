@@ -11,13 +11,14 @@ from peercollab.comparison.display import RunsDisplay
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions, RunsOptions
 from peercollab.comparison.result import result_of, trial_record
-from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, trials_of
+from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, is_searched, trials_of
 from peercollab.comparison.work import (
     Job,
     Outcome,
     carry_out,
     read_outcome,
     require_seen,
+    require_shared,
     write_outcome,
 )
 from peercollab.errors import PeercollabError
@@ -52,6 +53,8 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     base = options.base()
     loaded = load(base)
     folder.open(options.as_json(), options.made_arms, loaded.data.checksum())
+    for note in folder.notes():
+        say(f"note: {note}")
     trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     seed = base.training.seed + SEARCH_SEED
     chosen = None if options.trials else [of[0] for of in trials]
@@ -62,9 +65,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         ):
             work = _Work(folder, pool, heartbeat)
             if options.trials:
-                say(f"search: {options.trials} random trials of each arm, and the options as given")
-                work.do([(trial.arm, seed) for of in trials for trial in of])
-                chosen = _choose(trials, seed, folder)
+                chosen = _search(work, trials, seed)
             work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen or ()])
     except BaseException:
         say(f"what is done is kept in {options.folder}: the same command goes on with it")
@@ -74,17 +75,6 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         result = result_of(options, loaded.data, trials, chosen, folder)
         folder.write(result)
     return result
-
-
-def _choose(trials: Sequence[Sequence[Trial]], seed: int, folder: ComparisonFolder) -> list[Trial]:
-    """Of each arm the best trial on validation."""
-    chosen = [
-        best_of(of, [trial_record(folder, trial, seed)["validation"] for trial in of])
-        for of in trials
-    ]
-    for trial in chosen:
-        say(f"{trial.arm.name}: {' '.join(trial.changes) or 'the options as given'}")
-    return chosen
 
 
 def _pool(options: RunsOptions, loaded: Loaded) -> Pool:
@@ -114,9 +104,11 @@ class _Work:
         """Do those jobs that have not come to a good end, each once."""
         each = {job.folder: job for job in jobs}
         left = [job for job in each.values() if not _is_done(job)]
+        if left:
+            require_shared(self.folder.path, self.pool)
         with RunsDisplay(left, len(each) - len(left)) as display:
             self._tell(display)
-            work = partial(carry_out, measure_memory=self.pool.has_own_processes)
+            work = partial(carry_out, has_own_process=self.pool.has_own_processes)
             for job, outcome in self.pool.each(work, left, display.watch):
                 if isinstance(outcome, PeercollabError):
                     outcome = Outcome(error=str(outcome))
@@ -128,6 +120,25 @@ class _Work:
     def _tell(self, display: RunsDisplay) -> None:
         self.heartbeat.progress = [display.progress]
         self.heartbeat.beat()
+
+
+def _search(work: _Work, trials: Sequence[Sequence[Trial]], seed: int) -> list[Trial]:
+    """Of each arm the best trial on validation; once it is chosen, it stays."""
+    numbers = work.folder.chosen()
+    left = [of for of in trials if is_searched(of) and of[0].arm.name not in numbers]
+    if left:
+        say(f"search: {len(left[0]) - 1} random trials of each arm, and the options as given")
+        work.do([(trial.arm, seed) for of in left for trial in of])
+    for of in left:
+        values = [trial_record(work.folder, trial, seed)["validation"] for trial in of]
+        # Where all trials failed, whatever comes later may be better.
+        if any(value is not None for value in values):
+            numbers[of[0].arm.name] = best_of(of, values).number
+    work.folder.choose(numbers)
+    chosen = [of[numbers.get(of[0].arm.name, 0)] for of in trials]
+    for trial in chosen:
+        say(f"{trial.arm.name}: {' '.join(trial.changes) or 'the options as given'}")
+    return chosen
 
 
 def _is_done(job: Job) -> bool:

@@ -3,8 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from typing import Self
 
 from rich import box
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peercollab.comparison.work import Job, Outcome
+from peercollab.results.display import duration
 from peercollab.results.heartbeat import last_beat
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -21,10 +21,15 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class Done:
-    """How many runs have come to an end, failed ones too, of how many."""
+    """How many runs have come to a good end, of how many, and how many failed."""
 
     done: int
     all: int
+    failed: int = 0
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.all} runs done{failed}"
 
 
 class RunsDisplay:
@@ -38,12 +43,16 @@ class RunsDisplay:
         How many of the whole were done before.
     console
         Where to show it; standard output by default.
+
+    Attributes
+    ----------
+    progress
+        How far it is.
     """
 
     def __init__(self, jobs: Sequence[Job], done: int, console: Console | None = None) -> None:
         self._jobs = list(jobs)
-        self._done = done
-        self._all = done + len(jobs)
+        self.progress = Done(done, all=done + len(jobs))
         self._console = console or Console(force_terminal=None if sys.stdout.isatty() else False)
         self._started = self._looked = time.monotonic()
         self._view = Group()
@@ -57,11 +66,6 @@ class RunsDisplay:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    @property
-    def progress(self) -> Done:
-        """How far it is."""
-        return Done(self._done, self._all)
-
     def watch(self) -> None:
         """Look where the runs are."""
         now = time.monotonic()
@@ -72,13 +76,16 @@ class RunsDisplay:
     def done(self, job: Job, outcome: Outcome) -> None:
         """Tell what a run came to."""
         self._jobs.remove(job)
-        self._done += 1
-        told = "ranked"
+        now, told = self.progress, "ranked"
         if outcome.error:
+            self.progress = replace(now, failed=now.failed + 1)
             told = f"failed: {outcome.error}"
-        elif outcome.rounds:
-            told = f"{outcome.rounds} rounds, {timedelta(seconds=int(outcome.seconds))}"
-        self._console.out(f"{self._done}/{self._all}  {job.name}: {told}", highlight=False)
+        else:
+            self.progress = replace(now, done=now.done + 1)
+        if outcome.rounds:
+            told = f"{outcome.rounds} rounds, {duration(outcome.seconds)}"
+        place = now.done + now.failed + 1
+        self._console.out(f"{place}/{now.all}  {job.name}: {told}", highlight=False)
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -98,5 +105,4 @@ class RunsDisplay:
         return table
 
     def _caption(self) -> str:
-        passed = timedelta(seconds=int(time.monotonic() - self._started))
-        return f"{self._done} of {self._all} runs done, elapsed {passed}"
+        return f"{self.progress}, elapsed {duration(time.monotonic() - self._started)}"

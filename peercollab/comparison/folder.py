@@ -2,6 +2,8 @@
 
 ::
 
+    asked.json        what was asked for, now and before
+    chosen.json       after a search, the trial that each arm took
     comparison.json   options, arms, what every run came to, and what differs: all that is shown
     report.html       the same to look at
     runs/NAME/        seed-10, the folder of a run, with seed-10.outcome.json and seed-10.log
@@ -21,11 +23,11 @@ from peercollab.comparison.work import EndingJob, TrainingJob
 from peercollab.disk import writing
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import write_whole
-from peercollab.results.display import say
 from peercollab.resume import flat_options
 
 COMPARISON = "comparison.json"
 ASKED = "asked.json"
+CHOSEN = "chosen.json"
 
 # What may be told anew when a comparison is gone on with; arms only if they mean what they did.
 FREE = {
@@ -35,6 +37,8 @@ FREE = {
     "seeds",
     "baseline",
     "compared_with",
+    "baselines",
+    "most_seeds",
     "executor",
     "address",
 }
@@ -88,24 +92,51 @@ class ComparisonFolder:
         if (self.path / ASKED).is_file():
             before = self._asked()
             self._require_same(before, asked)
-            if (then := before.get("compared_with")) not in (None, asked["compared_with"]):
-                say(
-                    f"note: arms are compared with {asked['compared_with']} now, and were with "
-                    f"{then}: p does not count that a baseline was chosen after a look"
-                )
-            if before["seeds"] > asked["seeds"]:
-                say(
-                    f"note: of {before['seeds']} seeds only {asked['seeds']} are looked at now: "
-                    f"--seeds {before['seeds']} takes the others in again"
-                )
             asked["arms"] = before["arms"] | asked["arms"]
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise PeercollabError(
                 f"--out {self.path} is there already, and no comparison: give another folder"
             )
+        else:
+            before = asked
+        baselines = before.get("baselines", [before["compared_with"]])
+        asked["baselines"] = list(dict.fromkeys([*baselines, asked["compared_with"]]))
+        asked["most_seeds"] = max(before.get("most_seeds", before["seeds"]), asked["seeds"])
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / ASKED, _text(asked))
+
+    def notes(self) -> list[str]:
+        """A line for each choice that may have been made after a look, which p does not count."""
+        asked = self._asked()
+        others = [name for name in asked["baselines"] if name != asked["compared_with"]]
+        notes = []
+        if others:
+            notes.append(
+                f"arms are compared with {asked['compared_with']}, and were with "
+                f"{', '.join(others)} before: p does not count that a baseline was chosen after a "
+                "look"
+            )
+        if (most := asked["most_seeds"]) > asked["seeds"]:
+            notes.append(
+                f"of {most} seeds only {asked['seeds']} are looked at: --seeds {most} takes the "
+                "others in again"
+            )
+        return notes
+
+    def chosen(self) -> dict[str, int]:
+        """Of each arm whose search has come to its end, the number of the trial that it took."""
+        path = self.path / CHOSEN
+        if not path.is_file():
+            return {}
+        try:
+            return {name: int(number) for name, number in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise PeercollabError(f"{path} is damaged: {error}") from error
+
+    def choose(self, chosen: Mapping[str, int]) -> None:
+        """Write that down, so that it stays whatever becomes of a trial that failed."""
+        write_whole(self.path / CHOSEN, _text(chosen))
 
     def looked_at(self) -> set[str]:
         """Arms that ever came to a model, under this command or an earlier one; not in a search."""

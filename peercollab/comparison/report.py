@@ -7,7 +7,9 @@ from typing import Any
 
 from peercollab.comparison.folder import telling_of_damage
 from peercollab.comparison.plot import differences_figure, similarity_figure
-from peercollab.comparison.table import cut_short, failures_of, left_of, table_of
+from peercollab.comparison.table import remarks_on, table_of
+from peercollab.results.display import duration
+from peercollab.results.metrics_table import MISSING
 from peercollab.results.page import details, numbers, page, picture, write_page
 
 REPORT = "report.html"
@@ -46,10 +48,7 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         f"{data['interactions']:,} interactions.</p>"
     )
     yield f'<p class="headline">{escape(result["conclusion"])}</p>'
-    if left_out := [*failures_of(result), *left_of(result)]:
-        items = "".join(f"<li>{escape(line)}</li>" for line in left_out)
-        yield f'<div class="note">Left out of the comparison:<ul>{items}</ul></div>'
-    for line in cut_short(result):
+    for line in remarks_on(result):
         yield f'<div class="note">{escape(line)}</div>'
     yield "<h2>Arms</h2>"
     head, *rows = table_of(result)
@@ -74,6 +73,8 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         )
         items = "".join(f"<li>{escape(of['verdict'])}</li>" for of in result["differences"])
         yield f"<h2>What may be said</h2><ul>{items}</ul>"
+        if others := dict(_by_other_methods(result)):
+            yield details("The same by other methods", others)
     if similarity := similarity_figure(result):
         yield "<h2>How alike peers are</h2>"
         yield picture(
@@ -84,12 +85,24 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
     if result["trials"]:
         yield "<h2>The search</h2>"
         yield numbers(
-            ("arm", "trial", "options", "validation NDCG@10"),
+            ("arm", "trial", "options", "validation NDCG@10", "time"),
             [_trial(trial) for trial in result["trials"]],
         )
     yield "<h2>How it was made</h2>"
     yield f"<p><code>{escape(result['command'])}</code></p>"
     yield details("Arms", {arm["name"]: _what(arm) for arm in result["arms"]})
+
+
+def _by_other_methods(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What stands beside the table's interval and p, without the normality that these rest on."""
+    for of in result["differences"]:
+        if of["bootstrap"]:
+            low, high = of["bootstrap"]["low"], of["bootstrap"]["high"]
+            yield (
+                of["arm"],
+                f"bootstrap of seeds and users: {low:+.4f} to {high:+.4f}; p of flipping the signs "
+                f"of seeds: {of['seed_flips_p_value']:.2g} ({of['seed_flips_least']:.2g} at least)",
+            )
 
 
 def _trial(trial: Mapping[str, Any]) -> tuple[str, ...]:
@@ -99,6 +112,7 @@ def _trial(trial: Mapping[str, Any]) -> tuple[str, ...]:
         str(trial["trial"]),
         trial["changes"] or "as given",
         trial["error"] if value is None else f"{value:.4f}",
+        MISSING if value is None else duration(trial["seconds"]),
     )
 
 

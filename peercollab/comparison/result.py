@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from peercollab.comparison.arms import Arm
-from peercollab.comparison.entry import Entry, is_whole, whole_entries
+from peercollab.comparison.conclusion import conclusion
+from peercollab.comparison.entry import Entry, is_whole
 from peercollab.comparison.exchanges import exchanges_of
 from peercollab.comparison.folder import ComparisonFolder, telling_of_damage
 from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.search import SEARCH_SEED, Trial
+from peercollab.comparison.search import SEARCH_SEED, Trial, is_searched
 from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
 from peercollab.results.per_user import read_per_user
@@ -61,12 +61,12 @@ def _result(
     folder: ComparisonFolder,
 ) -> dict[str, Any]:
     baseline, seeds = options.compared_with, options.seed_numbers
-    is_searched = chosen is not None
+    is_chosen = chosen is not None
     # Before the search has come to its end nothing is known of options that may yet be left.
     chosen = chosen or [of[0] for of in trials]
     entries = {
         trial.arm.name: {
-            seed: entry_of(folder, trial.arm, seed) if is_searched else None for seed in seeds
+            seed: entry_of(folder, trial.arm, seed) if is_chosen else None for seed in seeds
         }
         for trial in chosen
     }
@@ -106,27 +106,29 @@ def _result(
         "baseline": baseline,
         "arms": arms,
         "differences": found,
+        "notes": folder.notes(),
         "conclusion": conclusion(found, arms, baseline)
-        if is_searched
+        if is_chosen
         else "The search for options has not come to its end.",
         "trials": [
             trial_record(folder, trial, options.training.seed + SEARCH_SEED)
             for of in trials
+            if is_searched(of)
             for trial in of
-            if options.trials
         ],
     }
 
 
 def trial_record(folder: ComparisonFolder, trial: Trial, seed: int) -> dict[str, Any]:
-    """What a trial came to on validation, and nothing of what it came to on test."""
+    """What a trial took, and came to on validation; nothing of what it came to on test."""
     entry = entry_of(folder, trial.arm, seed) or {"error": "it was not done"}
     return {
         "arm": trial.arm.name,
         "trial": trial.number,
         "changes": " ".join(trial.changes),
         "error": entry["error"],
-        "validation": entry["validation"][SELECTION_METRIC] if not entry["error"] else None,
+        "validation": None if entry["error"] else entry["validation"][SELECTION_METRIC],
+        **{cost: entry.get(cost) for cost in ("seconds", "core_seconds", "gpu_seconds")},
     }
 
 
@@ -192,52 +194,6 @@ def differences(
             others=len(folder.looked_at() - {baseline} - ranks.keys()),
         )
     ]
-
-
-def conclusion(
-    differences: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], baseline: str
-) -> str:
-    """What a user should do, in a sentence or two."""
-    if not differences:
-        return "Too little has come to an end for a comparison."
-    by_name = {arm["name"]: arm for arm in arms}
-    ahead = [
-        of
-        for of in differences
-        if of["difference"] > 0 and _size(by_name[of["arm"]]) <= _size(by_name[baseline])
-    ]
-    better = [of for of in ahead if of["claimed"]]
-    if not better:
-        may_help = any(of["seeds_needed"] or len(of["by_seed"]) == 1 for of in ahead)
-        return (
-            f"At the same inference cost nothing here is shown to be better than {baseline}: "
-            f"keep to {baseline}{', or train with more seeds' if may_help else ''}."
-        )
-    best = max(better, key=lambda of: of["difference"])
-    others = [of["arm"] for of in better if of is not best]
-    also = f" Also better: {', '.join(others)}." if others else ""
-    return (
-        f"At the same inference cost {best['arm']} is better than {baseline} by "
-        f"{best['difference']:.4f} NDCG@10, {_dearer(by_name[best['arm']], by_name[baseline])}."
-        f"{also}"
-    )
-
-
-def _size(arm: Mapping[str, Any]) -> int:
-    """Parameters of all that an arm serves with, from a seed that is done; 0 if none is."""
-    return next((entry["parameters"] for entry in whole_entries(arm)), 0)
-
-
-def _dearer(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    """What an arm's training costs beside the baseline's, in words."""
-    unit, word = (
-        ("gpu_seconds", "GPU") if whole_entries(arm)[0]["gpu_seconds"] else ("core_seconds", "core")
-    )
-    own, other = (mean(entry[unit] for entry in whole_entries(of)) for of in (arm, baseline))
-    return (
-        f"for {own / other:.1f} times the training ({own / 3600:.2f} against {other / 3600:.2f} "
-        f"{word}-hours a seed)"
-    )
 
 
 def _most(values: Iterable[int | None]) -> int | None:

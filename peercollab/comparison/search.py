@@ -85,6 +85,11 @@ def draw(base: TrainOptions, steps: int, number: int) -> dict[str, str]:
     }
 
 
+def is_searched(trials: Sequence[Trial]) -> bool:
+    """Whether an arm leaves anything open."""
+    return len(trials) > 1
+
+
 def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial:
     """The trial of the highest value, of equal ones the first; that of number 0 if none has one."""
     known = [place for place, value in enumerate(values) if value is not None]

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from peercollab.comparison.display import Done
 from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison, telling_of_damage
-from peercollab.comparison.table import left_of
+from peercollab.comparison.table import failures_of, left_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import last_beat
 
@@ -27,11 +28,13 @@ def comparison_in_words(folder: Path) -> str:
     trained = [path for path in outcomes if path.parents[1].name == "runs" and path not in failed]
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
-    left = None
+    left, is_ended = None, False
     if not going_on and (folder / COMPARISON).is_file():
         with telling_of_damage(folder):
-            left = left_of(read_comparison(folder))
-    is_ended = left == [] and not failed
+            result = read_comparison(folder)
+            left = left_of(result)
+            # Trials, and arms that are left out now, may have failed without anything being left.
+            is_ended = not left and not failures_of(result)
     state = "ended" if is_ended else "not going on"
     if beat and going_on:
         state = f"going on (process {beat.pid} on {beat.host})"
@@ -41,7 +44,7 @@ def comparison_in_words(folder: Path) -> str:
         lines[0] += f", {len(failed)} failed"
     lines += [f"{_named(path)} failed: {error}" for path, error in failed.items()]
     if beat and going_on:
-        lines += [f"{now['done']} of {now['all']} runs done" for now in beat.progress]
+        lines += [str(Done(**now)) for now in beat.progress]
         lines += [
             f"{_named(run)}: round {now['round']}, {now['phase']} {now['step']}/{now['steps']}"
             for run in sorted((folder / "runs").glob("*/seed-*/"))

@@ -1,7 +1,6 @@
 """A comparison as a table of words and numbers: for terminal, report and documents alike."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from statistics import mean, stdev
 from typing import Any
 
@@ -9,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from peercollab.comparison.entry import Entry, whole_entries
-from peercollab.results.display import print_whole
+from peercollab.comparison.entry import Entry, is_whole, whole_entries
+from peercollab.results.display import duration, print_whole
 from peercollab.results.metrics_table import MISSING
 
 HEAD = (
@@ -72,6 +71,20 @@ def left_of(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def seeds_of(result: Mapping[str, Any]) -> list[str]:
+    """A line if differences are not of all seeds that the rest of the table is of."""
+    compared = {str(seed) for of in result["differences"] for seed in of["seeds"]}
+    done = {
+        seed for arm in result["arms"] for seed, entry in arm["seeds"].items() if is_whole(entry)
+    }
+    if not compared or compared == done:
+        return []
+    return [
+        "differences are of the seeds that are done of every arm and did not fail for the "
+        f"baseline, and without arms that failed under one: {', '.join(sorted(compared, key=int))}"
+    ]
+
+
 def cut_short(result: Mapping[str, Any]) -> list[str]:
     """A line for arms that all seeds keep from the last round: longer they might be better."""
     names = [
@@ -85,6 +98,18 @@ def cut_short(result: Mapping[str, Any]) -> list[str]:
     return [f"best in the last of all rounds, so that more --epochs may help: {', '.join(names)}"]
 
 
+def remarks_on(result: Mapping[str, Any]) -> list[str]:
+    """Lines that stand below the table: what it lacks, and what it does not say."""
+    return [
+        *failures_of(result),
+        *left_of(result),
+        *seeds_of(result),
+        *cut_short(result),
+        # Of an earlier version none are known.
+        *(f"note: {note}" for note in result.get("notes", ())),
+    ]
+
+
 def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table, what may be said of each arm, and what to do."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -94,7 +119,7 @@ def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     print_whole(console, table)
-    for line in [*failures_of(result), *left_of(result), *cut_short(result)]:
+    for line in remarks_on(result):
         console.out(line, highlight=False)
     for of in result["differences"]:
         console.out(of["verdict"], highlight=False)
@@ -127,7 +152,7 @@ def _costs(entries: Sequence[Entry]) -> tuple[str, ...]:
     gpu_hours = mean(entry["gpu_seconds"] for entry in entries) / 3600
     return (
         f"{mean(entry['rounds'] for entry in entries):.0f}",
-        str(timedelta(seconds=round(mean(entry["seconds"] for entry in entries)))),
+        duration(mean(entry["seconds"] for entry in entries)),
         f"{mean(entry['core_seconds'] for entry in entries) / 3600:.2f}",
         f"{gpu_hours:.2f}" if gpu_hours else MISSING,
         _most(entries, "peak_bytes"),

@@ -2,9 +2,7 @@
 
 import json
 import math
-import resource
 import shutil
-import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +14,14 @@ from safetensors import safe_open
 
 from peercollab.actors.executor import local_device
 from peercollab.actors.messages import PeerSetup
+from peercollab.actors.pool import Pool
 from peercollab.comparison.arms import Arm, Training
 from peercollab.comparison.endings import end
+from peercollab.disk import text_of, token_in
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import WEIGHTS
 from peercollab.options import TrainOptions
+from peercollab.process_memory import forget_peak, peak_bytes
 from peercollab.results.checkpoint import write_whole
 from peercollab.results.heartbeat import last_beat
 from peercollab.results.run_folder import BEST, CONFIG, RunFolder, read_config
@@ -46,11 +47,12 @@ class Outcome:
     rounds
         Rounds trained.
     seconds
-        Of all rounds, its peers one after another.
+        Of all rounds, its peers one after another; of an end of several trainings, its own.
     core_seconds, gpu_seconds
         The same times the threads, and the GPUs, that it had.
     peak_bytes, gpu_peak_bytes
-        Most memory of its process, and of it on a GPU; None where it was not measured.
+        Most memory of its process while it was done, and of it on a GPU; None where it was not
+        measured.
     parameters
         Of one model.
     """
@@ -81,8 +83,12 @@ class Job(Protocol):
     def do(self, loaded: Loaded) -> None:
         """Do it, or what is left of it."""
 
-    def outcome(self, *, measure_memory: bool) -> Outcome:
-        """What it came to."""
+    def outcome(self, seconds: float) -> Outcome:
+        """What it came to, but for its memory; `seconds` are those that `do` has just taken."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether it is done on one."""
 
 
 @dataclass(frozen=True)
@@ -138,23 +144,23 @@ class TrainingJob:
         # They take several times the room of the model.
         folder.checkpoints.remove()
 
-    def outcome(self, *, measure_memory: bool) -> Outcome:
+    def outcome(self, seconds: float) -> Outcome:
         rounds = RunFolder(self.folder).rounds()
+        # Before an interruption, too.
         seconds = sum(sum(record["seconds"].values()) for record in rounds)
         config = read_config(self.folder)
-        has_gpu = local_device(self.options.execution.device, 0).type == "cuda"
         return Outcome(
             error=None,
             rounds=len(rounds),
             seconds=seconds,
             core_seconds=seconds * config["threads"],
-            gpu_seconds=seconds * config["execution"]["gpus_per_peer"] if has_gpu else 0.0,
-            peak_bytes=_peak_bytes() if measure_memory else None,
-            gpu_peak_bytes=torch.cuda.max_memory_allocated()
-            if measure_memory and has_gpu
-            else None,
+            gpu_seconds=seconds * config["execution"]["gpus_per_peer"] if self.has_gpu else 0.0,
             parameters=_parameters(self.folder),
         )
+
+    @property
+    def has_gpu(self) -> bool:
+        return _is_on_gpu(self.options)
 
     def _peers(self) -> list[PeerSetup]:
         peers, stream = default_peers(self.options), self.training.stream
@@ -195,7 +201,7 @@ class EndingJob:
                 f"{gone[0]}, is done, but its model is not there any more, and {self.arm.name} is "
                 "made of it: give another folder with --out for this arm"
             )
-        options = self.arm.trainings[0].options
+        options = self._options
         end(
             self.arm.ending,
             [member.folder for member in self.members],
@@ -206,12 +212,23 @@ class EndingJob:
             device=local_device(options.execution.device, 0),
         )
 
-    def outcome(self, *, measure_memory: bool) -> Outcome:
+    def outcome(self, seconds: float) -> Outcome:
+        gpus = self._options.execution.gpus_per_peer if self.has_gpu else 0.0
         return Outcome(
             error=None,
-            peak_bytes=_peak_bytes() if measure_memory else None,
+            seconds=seconds,
+            core_seconds=seconds * torch.get_num_threads(),
+            gpu_seconds=seconds * gpus,
             parameters=_parameters(self.members[0].folder),
         )
+
+    @property
+    def has_gpu(self) -> bool:
+        return _is_on_gpu(self._options)
+
+    @property
+    def _options(self) -> TrainOptions:
+        return self.arm.trainings[0].options
 
 
 def read_outcome(job: Job) -> Outcome | None:
@@ -245,7 +262,24 @@ def require_seen(job: Job, outcome: Outcome) -> None:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def carry_out(job: Job, loaded: Loaded, *, measure_memory: bool) -> Outcome:
+def require_shared(folder: Path, pool: Pool) -> None:
+    """Make sure that the folder is seen wherever work may be done, before any is.
+
+    Raises
+    ------
+    PeercollabError
+        It is not.
+    """
+    with token_in(folder) as (path, token):
+        for name, seen in pool.everywhere(text_of, path):
+            if seen != token:
+                raise PeercollabError(
+                    f"{name} does not see {folder}: --out has to be a folder that all nodes of the "
+                    "cluster share, under the same path"
+                )
+
+
+def carry_out(job: Job, loaded: Loaded, *, has_own_process: bool) -> Outcome:
     """Do a job, and write down what it came to.
 
     Whatever is wrong with it is its outcome, and no reason to stop the others.
@@ -256,14 +290,24 @@ def carry_out(job: Job, loaded: Loaded, *, measure_memory: bool) -> Outcome:
         What is to be done.
     loaded
         The data.
-    measure_memory
-        Whether this process does nothing else, so that its memory is the job's.
+    has_own_process
+        Whether this process does nothing else, so that its memory is the job's in any case.
     """
     job.folder.parent.mkdir(parents=True, exist_ok=True)
+    is_known = forget_peak() or has_own_process
+    started = time.monotonic()
     try:
+        # Peers take turns on all GPUs that this process sees.
+        gpus = range(torch.cuda.device_count() if job.has_gpu else 0)
+        for gpu in gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
         with _beside(job, "log").open("a", encoding="utf-8") as log, redirect_stdout(log):
             job.do(loaded)
-        outcome = job.outcome(measure_memory=measure_memory)
+        outcome = replace(
+            job.outcome(time.monotonic() - started),
+            peak_bytes=peak_bytes() if is_known else None,
+            gpu_peak_bytes=sum(map(torch.cuda.max_memory_allocated, gpus)) or None,
+        )
     except PeercollabError as error:
         outcome = Outcome(error=str(error))
     except Exception as error:
@@ -283,10 +327,8 @@ def _await_silence(run: Path) -> None:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Kibibytes, but for macOS.
-    return peak if sys.platform == "darwin" else peak << 10
+def _is_on_gpu(options: TrainOptions) -> bool:
+    return local_device(options.execution.device, 0).type == "cuda"
 
 
 def _parameters(run: Path) -> int:

@@ -41,6 +41,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """Hours, minutes and whole seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 class Progress(Protocol):
     """Where a peer is: `step` of `steps` in a round's epoch, the mean loss so far (or nan)."""
 
@@ -160,7 +165,7 @@ class RunDisplay:
         return table
 
     def _caption(self) -> str:
-        parts = [f"elapsed {timedelta(seconds=int(time.monotonic() - self._started))}"]
+        parts = [f"elapsed {duration(time.monotonic() - self._started)}"]
         if self._record:
             parts.append(f"last round {sum(self._record['seconds'].values()):.1f} s")
             if best := self._record["best"]:

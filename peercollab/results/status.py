@@ -4,12 +4,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import Checkpoints
+from peercollab.results.display import duration
 from peercollab.results.heartbeat import Beat, last_beat
 from peercollab.results.run_folder import (
     METRICS,
@@ -147,10 +147,10 @@ def in_words(status: Status) -> str:
     place = f" ({status.where})" if status.where else ""
     lines = [
         f"{status.run}: {status.state}{place}, {status.rounds} of at most {status.epochs} rounds, "
-        f"last sign {_in_time(status.age)} ago"
+        f"last sign {duration(status.age)} ago"
     ]
     if status.record_age is not None:
-        lines.append(f"last record {_in_time(status.record_age)} ago")
+        lines.append(f"last record {duration(status.record_age)} ago")
     if best := status.best:
         whose = f" (peer {best['peer']}, round {best['round']})" if "peer" in best else ""
         lines.append(f"best validation {SELECTION_METRIC} {best[SELECTION_METRIC]:.4f}{whose}")
@@ -190,10 +190,6 @@ def _last_sign(run: Path, beat: Beat | None) -> float:
 def _since(moment: float) -> float:
     # The clocks of two machines differ.
     return max(time.time() - moment, 0.0)
-
-
-def _in_time(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds)))
 
 
 def _peers(

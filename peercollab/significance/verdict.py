@@ -74,8 +74,8 @@ def _seeds(it: Comparison) -> str:
     if it.new_trainings is None or it.claimed or it.difference == 0:
         return ""
     if not it.enough_users:
-        # Where either is shown it was said already what the other lacks.
-        said = it.new_trainings.shown or it.new_users.shown
+        # Where one of the two is shown it was said already what the other lacks.
+        said = it.new_trainings.shown != it.new_users.shown
         return "" if said else "If it is real and as large, more users are needed to show it."
     if it.seeds_needed is None:
         return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."

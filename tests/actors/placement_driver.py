@@ -25,6 +25,7 @@ from ray.util.placement_group import (
 from peercollab.actors import ray_executor
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.placement import peers_by_node, reserve
+from peercollab.actors.ray_pool import RayPool
 from peercollab.cli import main
 from peercollab.errors import PeercollabError
 
@@ -230,9 +231,21 @@ def others(out: Path) -> None:
         remove_placement_group(group)
 
 
+def everywhere(_: Path) -> None:
+    with cluster(2) as made:
+        made.add_node(num_cpus=0, num_gpus=0, object_store_memory=STORE_BYTES)
+        made.wait_for_nodes()
+        taken = placement_group([{"CPU": 1}] * 2)
+        assert taken.wait(30)
+        with RayPool(ExecutionOptions(), 1, None) as pool:
+            told = [node for _, node in pool.everywhere(node_of, None)]
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Resources"].get("CPU")]
+        assert len(nodes) == 2, ray.nodes()
+        assert sorted(told) == sorted(nodes), (told, nodes)
+
+
 if __name__ == "__main__":
     scene, folder = sys.argv[1:]
-    {"gpus": gpus, "strategies": strategies, "waiting": waiting, "others": others}[scene](
-        Path(folder) / "run"
-    )
+    scenes = {of.__name__: of for of in (gpus, strategies, waiting, others, everywhere)}
+    scenes[scene](Path(folder) / "run")
     print(f"{scene}: as expected")

@@ -50,3 +50,8 @@ def test_a_cluster_is_waited_for(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_cluster_that_others_use(tmp_path: Path) -> None:
     play("others", tmp_path)
+
+
+@pytest.mark.slow
+def test_every_node_with_room_for_a_piece_of_work_can_be_asked(tmp_path: Path) -> None:
+    play("everywhere", tmp_path)

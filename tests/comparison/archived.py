@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from peercollab.command_line import parse
+from peercollab.comparison.conclusion import conclusion
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.result import conclusion, differences, entry_of
+from peercollab.comparison.result import differences, entry_of
 
 
 def require_same_again(record: Mapping[str, Any], path: Path) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from peercollab.actors.pool import LocalPool
 from peercollab.cli import main
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.result import conclusion
 from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
 from peercollab.models.options import ModelOptions
@@ -41,9 +41,16 @@ def without_costs(result: Mapping[str, Any]) -> dict[str, Any]:
     kept = copy.deepcopy(dict(result))
     for arm in kept["arms"]:
         for entry in arm["seeds"].values():
-            for cost in COSTS:
-                entry.pop(cost, None)
+            _drop_costs(entry)
+    for trial in kept["trials"]:
+        _drop_costs(trial)
     return kept
+
+
+def _drop_costs(entry: dict[str, Any] | None) -> None:
+    for cost in COSTS:
+        if entry is not None:
+            entry.pop(cost, None)
 
 
 def trained(folder: Path) -> list[tuple[str, str]]:
@@ -87,16 +94,32 @@ def test_the_result_is_that_of_the_runs(whole: dict[str, Any], options: CompareO
     assert found["mine"]["difference"] == pytest.approx(mean)
 
 
-def test_costs_of_what_is_shared_count_for_each(whole: dict[str, Any]) -> None:
+def test_costs_of_what_is_shared_count_for_each(
+    whole: dict[str, Any], options: CompareOptions
+) -> None:
     arms = {arm["name"]: arm for arm in whole["arms"]}
     for seed in ("5", "6"):
         solo, best, ensemble = (
             arms[name]["seeds"][seed] for name in ("solo", "best-of-n", "ensemble")
         )
-        assert best["seconds"] == ensemble["seconds"] > solo["seconds"]
+        # Both are ranked once more, and of two the best is found first.
+        outcome = options.folder / "runs" / "solo-2" / f"seed-{seed}.outcome.json"
+        other = json.loads(outcome.read_text())["seconds"]
+        for of in (best, ensemble):
+            assert solo["seconds"] + other < of["seconds"] < solo["seconds"] + other + 30
+            assert of["core_seconds"] > solo["core_seconds"]
         assert best["parameters"] == solo["parameters"]
         assert ensemble["parameters"] == 2 * solo["parameters"]
     assert [arms[name]["inference_cost"] for name in ("solo", "best-of-n", "ensemble")] == [1, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the most that was held")
+def test_memory_is_told_of_what_shares_a_process(whole: dict[str, Any]) -> None:
+    assert all(
+        50e6 < entry["peak_bytes"] < 20e9 and entry["gpu_peak_bytes"] is None
+        for arm in whole["arms"]
+        for entry in arm["seeds"].values()
+    )
 
 
 def test_one_model_is_that_of_a_run_by_itself(
@@ -183,42 +206,6 @@ def test_what_is_done_under_a_seed_is_compared_before_the_others_are(
     assert len(difference["by_seed"]) == 1
 
 
-def test_what_serves_with_more_parameters_is_no_candidate() -> None:
-    def arm(name: str, parameters: int) -> dict[str, Any]:
-        entry = {
-            "error": None,
-            "parameters": parameters,
-            "core_seconds": 36.0 * parameters,
-            "gpu_seconds": 0.0,
-        }
-        return {"name": name, "inference_cost": 1, "seeds": {"1": entry, "2": None}}
-
-    differences = [
-        {
-            "arm": name,
-            "claimed": True,
-            "difference": gain,
-            "seeds_needed": 2,
-            "by_seed": [gain] * 3,
-        }
-        for name, gain in (("wide", 0.02), ("same", 0.01))
-    ]
-    arms = [arm("solo", 100), arm("wide", 400), arm("same", 100)]
-    told = conclusion(differences, arms, "solo")
-    assert told == (
-        "At the same inference cost same is better than solo by 0.0100 NDCG@10, for 1.0 times the "
-        "training (1.00 against 1.00 core-hours a seed)."
-    )
-    told = conclusion(differences[:1], arms, "solo")
-    assert told == (
-        "At the same inference cost nothing here is shown to be better than solo: keep to solo."
-    )
-    more_seeds = {**differences[1], "claimed": False, "seeds_needed": 9}
-    one_seed = {**differences[1], "claimed": False, "by_seed": [0.01]}
-    for of in (more_seeds, one_seed):
-        assert conclusion([of], arms, "solo").endswith("solo, or train with more seeds.")
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -241,7 +228,9 @@ def test_without_a_baseline_nothing_is_said_to_differ(changed: Changed) -> None:
     wild = "wild=--rule none --peers 1 --lr 1e30"
     result = compare(changed(arms=("solo", wild, "average"), baseline="wild"))
     assert result["differences"] == []
-    assert result["conclusion"].startswith("Too little has come to an end")
+    assert result["conclusion"] == (
+        "wild failed under every seed, so there is nothing to compare with."
+    )
 
 
 def test_where_every_training_fails_the_command_fails(
@@ -266,6 +255,20 @@ def test_a_folder_that_is_not_shared_is_told(
         compare(changed())
 
 
+def test_a_machine_that_does_not_see_the_folder_is_told_before_anything_is_trained(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(self: LocalPool, work: Callable[[Path], Any], path: Path) -> list[Any]:
+        return [("here", work(path)), ("far-away", work(path / "not there"))]
+
+    monkeypatch.setattr(LocalPool, "everywhere", elsewhere)
+    options = changed()
+    with pytest.raises(PeercollabError, match=r"far-away does not see .*share, under the same"):
+        compare(options)
+    assert not (options.folder / "runs").exists()
+    assert not (options.folder / "token").exists()
+
+
 def test_arms_that_were_compared_before_are_counted(changed: Changed) -> None:
     before = compare(changed(arms=("solo", "layer-wise", "average")))
     after = compare(changed(arms=("solo", "layer-wise")))
@@ -282,10 +285,12 @@ def test_arms_that_were_compared_before_are_counted(changed: Changed) -> None:
 def test_another_baseline_is_told(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
     compare(changed())
     capsys.readouterr()
-    compare(changed(baseline="layer-wise"))
-    assert "are compared with layer-wise now, and were with solo" in capsys.readouterr().out
-    compare(changed(baseline="layer-wise"))
-    assert "note" not in capsys.readouterr().out
+    told = "arms are compared with layer-wise, and were with solo before: p does not count"
+    # It stays true.
+    for _ in range(2):
+        result = compare(changed(baseline="layer-wise"))
+        assert f"note: {told}" in capsys.readouterr().out
+        assert [note.startswith(told) for note in result["notes"]] == [True]
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
@@ -312,7 +317,9 @@ def test_what_was_chosen_on_validation_is_trained_under_all_seeds(changed: Chang
     result = compare(options)
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for trial in result["trials"]:
-        assert trial.keys() == {"arm", "trial", "changes", "error", "validation"}
+        costs = {"seconds", "core_seconds", "gpu_seconds"}
+        assert trial.keys() == {"arm", "trial", "changes", "error", "validation"} | costs
+        assert trial["seconds"] > 0
         by_arm.setdefault(trial["arm"], []).append(trial)
     for arm in result["arms"]:
         trials = by_arm[arm["name"]]
@@ -326,6 +333,32 @@ def test_what_was_chosen_on_validation_is_trained_under_all_seeds(changed: Chang
     ]
 
 
+def test_what_was_chosen_stays_and_what_failed_in_the_search_is_not_tried_again(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_but_trials(options: TrainOptions, **settings: Any) -> RunResult:
+        if ".t" in str(options.folder):
+            raise OSError("a broken disk")
+        return train(options, **settings)
+
+    options = changed(arms=("solo", "whole=--rule none --peers 1 --lr 0.01 --dropout 0"), trials=1)
+    with monkeypatch.context() as broken:
+        broken.setattr("peercollab.comparison.work.train", train_but_trials)
+        first = compare(options)
+    # An arm that leaves nothing open is not searched.
+    assert [trial["arm"] for trial in first["trials"]] == ["solo", "solo"]
+    assert ("whole", "seed-10005") not in trained(options.folder)
+    assert [trial["error"] for trial in first["trials"]] == [None, "OSError: a broken disk"]
+    assert json.loads((options.folder / "chosen.json").read_text()) == {"solo": 0}
+    again = compare(replace(options, seeds=3, arms=(*options.arms, "average")))
+    assert [trial["error"] is None for trial in again["trials"]] == [True, False, True, True]
+    assert again["arms"][0]["runs"] == ["solo"]
+    for damage in ("{", "[]", '{"solo": "first"}'):
+        (options.folder / "chosen.json").write_text(damage)
+        with pytest.raises(PeercollabError, match=r"chosen\.json is damaged"):
+            compare(options)
+
+
 def test_test_is_not_looked_at_by_the_search(
     changed: Changed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +369,7 @@ def test_test_is_not_looked_at_by_the_search(
         metrics = json.loads(path.read_text())
         metrics["test"] = {name: 1 - value for name, value in metrics["test"].items()}
         path.write_text(json.dumps(metrics))
+    (options.folder / "chosen.json").unlink()
     assert without_costs(compare(options)) == without_costs(first)
 
 
@@ -403,10 +437,11 @@ def test_an_arm_whose_file_was_changed_is_refused(
 def test_fewer_seeds_than_before_are_told(
     changed: Changed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare(changed())
+    assert compare(changed())["notes"] == []
     capsys.readouterr()
-    compare(changed(seeds=1))
-    assert "of 2 seeds only 1 are looked at now: --seeds 2" in capsys.readouterr().out
+    for _ in range(2):
+        compare(changed(seeds=1))
+        assert "note: of 2 seeds only 1 are looked at: --seeds 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

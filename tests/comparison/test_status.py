@@ -9,6 +9,7 @@ import pytest
 
 from peercollab.cli import main
 from peercollab.comparison.compare import compare
+from peercollab.comparison.display import Done
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.status import comparison_in_words
 from peercollab.comparison.table import cut_short, table_of
@@ -50,6 +51,7 @@ def test_where_its_runs_are_is_told_while_it_goes_on(
     assert told[0].splitlines()[0].endswith("; 0 trainings done")
     assert told[0].splitlines()[1] == "0 of 2 runs done"
     assert told[-1].splitlines()[1] == "1 of 2 runs done"
+    assert str(Done(3, all=9, failed=2)) == "3 of 9 runs done, 2 failed"
     assert "solo, seed 5: round 1, " in told[0]
     assert "average, seed 5: round 2, " in told[-1]
     assert told[-1].endswith("next: wait")

@@ -1,0 +1,163 @@
+"""What a user should do after a comparison, in a few sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from peercollab.comparison.entry import whole_entries
+from peercollab.significance.power import SIGNIFICANCE
+from peercollab.significance.verdict import FEWEST_SEEDS
+
+# The same training takes some per cent more or less time from run to run.
+CHEAPER = 0.9
+
+
+def conclusion(
+    differences: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], baseline: str
+) -> str:
+    """Which arm to take at the same inference cost, what it costs to train, and what to try next.
+
+    Parameters
+    ----------
+    differences, arms, baseline
+        As in ``comparison.json``.
+    """
+    by_name = {arm["name"]: arm for arm in arms}
+    if not differences:
+        return _nothing_compared(by_name[baseline])
+    rivals = [
+        rival
+        for of in differences
+        if (rival := _Rival(of, by_name[of["arm"]], by_name[baseline])).is_candidate
+    ]
+    better = sorted((of for of in rivals if of.is_better), key=lambda of: -of.gain)
+    sentences = [_winners(better)] if better else [_kept(rivals, baseline), _as_good(rivals)]
+    sentences.append(_too_short(rivals, baseline))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+@dataclass(frozen=True)
+class _Rival:
+    """An arm beside the baseline."""
+
+    of: Mapping[str, Any]
+    arm: Mapping[str, Any]
+    baseline: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.of["arm"])
+
+    @property
+    def gain(self) -> float:
+        return float(self.of["difference"])
+
+    @property
+    def seeds(self) -> int:
+        return len(self.of["by_seed"])
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it costs no more to serve."""
+        own, other = (whole_entries(of)[0]["parameters"] for of in (self.arm, self.baseline))
+        return bool(own <= other)
+
+    @property
+    def is_better(self) -> bool:
+        return self.gain > 0 and bool(self.of["claimed"])
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is shown to be, for these trained models at least."""
+        answers = [self.of[question] for question in ("new_users", "new_trainings", "both")]
+        shown = any(answer and answer["p_adjusted"] < SIGNIFICANCE for answer in answers)
+        return self.gain < 0 and shown
+
+    @property
+    def may_need_seeds(self) -> bool:
+        return self.gain > 0 and bool(self.of["seeds_needed"] or self.seeds == 1)
+
+    @property
+    def times(self) -> float | None:
+        """Its training's cost over the baseline's; None where they cannot be compared."""
+        if (hours := self._hours) is None:
+            return None
+        own, other, _ = hours
+        return own / other
+
+    @property
+    def cost(self) -> str:
+        """What its training costs beside the baseline's, in words."""
+        if (hours := self._hours) is None:
+            return "trained in part on other devices, so that costs cannot be compared"
+        own, other, unit = hours
+        return (
+            f"for {own / other:.1f} times the training ({own:.2f} against {other:.2f} "
+            f"{unit}-hours a seed)"
+        )
+
+    @property
+    def _hours(self) -> tuple[float, float, str] | None:
+        """Of a seed, its own and the baseline's, and of what; None if some had a GPU, some not."""
+        both = [
+            [arm["seeds"][str(seed)] for seed in self.of["seeds"]]
+            for arm in (self.arm, self.baseline)
+        ]
+        on_gpu = {entry["gpu_seconds"] > 0 for entries in both for entry in entries}
+        if len(on_gpu) > 1:
+            return None
+        unit = "GPU" if on_gpu.pop() else "core"
+        own, other = (mean(of[f"{unit.lower()}_seconds"] for of in entries) for entries in both)
+        return own / 3600, other / 3600, unit
+
+
+def _nothing_compared(baseline: Mapping[str, Any]) -> str:
+    entries = baseline["seeds"].values()
+    if all(entry is not None and entry["error"] for entry in entries):
+        return f"{baseline['name']} failed under every seed, so there is nothing to compare with."
+    return "Too little has come to an end for a comparison."
+
+
+def _winners(better: Sequence[_Rival]) -> str:
+    best, *others = better
+    also = ", ".join(f"{of.name} (by {of.gain:.4f}, {of.cost})" for of in others)
+    return (
+        f"At the same inference cost {best.name} is better than {best.of['baseline']} by "
+        f"{best.gain:.4f} NDCG@10 over {best.seeds} seeds, {best.cost}."
+        f"{f' Also better: {also}.' if also else ''}"
+    )
+
+
+def _kept(rivals: Sequence[_Rival], baseline: str) -> str:
+    more_seeds = ", or train with more seeds" if any(of.may_need_seeds for of in rivals) else ""
+    return (
+        f"At the same inference cost nothing here is shown to be better than {baseline}: "
+        f"keep to {baseline}{more_seeds}."
+    )
+
+
+def _as_good(rivals: Sequence[_Rival]) -> str:
+    """The cheapest of what may be as good for less training."""
+    cheaper = [
+        (times, of.name, of.cost)
+        for of in rivals
+        if (times := of.times) is not None
+        and times < CHEAPER
+        and of.seeds >= FEWEST_SEEDS
+        and not of.is_worse
+    ]
+    if not cheaper:
+        return ""
+    _, name, cost = min(cheaper)
+    return f"Nor is {name} shown to be worse, {cost}."
+
+
+def _too_short(rivals: Sequence[_Rival], baseline: str) -> str:
+    """Peers look better than they are where one model would gain by more epochs, too."""
+    if baseline != "solo-long" or not any(of.name == "solo" and of.is_worse for of in rivals):
+        return ""
+    return (
+        "One model still gains by more epochs (solo-long over solo): raise --epochs, and "
+        "--patience, until it does not."
+    )
