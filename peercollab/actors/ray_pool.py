@@ -10,6 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from peercollab.actors.connection import connect
+from peercollab.actors.feasibility import peers_on
 from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.placement import room_for_one
 from peercollab.actors.ray_peers import get
@@ -91,9 +92,7 @@ class RayPool:
         _ = self._started
         bundle = room_for_one(self._options, self._threads)
         nodes = [
-            node
-            for node in ray.nodes()
-            if node["Alive"] and all(node["Resources"].get(of, 0) >= bundle[of] for of in bundle)
+            node for node in ray.nodes() if node["Alive"] and peers_on(node["Resources"], bundle)
         ]
         names = [node["NodeManagerHostname"] for node in nodes]
         strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]

@@ -11,7 +11,7 @@ from peercollab.comparison.display import RunsDisplay
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions, RunsOptions
 from peercollab.comparison.result import result_of, trial_record
-from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, is_searched, trials_of
+from peercollab.comparison.search import SEARCH_SEED, Trial, best_of, taken, trials_of
 from peercollab.comparison.work import (
     Job,
     Outcome,
@@ -57,22 +57,20 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         say(f"note: {note}")
     trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     seed = base.training.seed + SEARCH_SEED
-    chosen = None if options.trials else [of[0] for of in trials]
     try:
         with (
             Heartbeat(folder.path, lambda: ()) as heartbeat,
             _pool(options.execution, loaded) as pool,
         ):
             work = _Work(folder, pool, heartbeat)
-            if options.trials:
-                chosen = _search(work, trials, seed)
-            work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen or ()])
+            chosen = _search(work, trials, seed)
+            work.do([(of.arm, seed) for seed in options.seed_numbers for of in chosen])
     except BaseException:
         say(f"what is done is kept in {options.folder}: the same command goes on with it")
         raise
     finally:
         # Also of what was done before it was stopped.
-        result = result_of(options, loaded.data, trials, chosen, folder)
+        result = result_of(options, loaded.data, trials, folder)
         folder.write(result)
     return result
 
@@ -86,13 +84,14 @@ def _pool(options: RunsOptions, loaded: Loaded) -> Pool:
     return RayPool(options.pool, options.threads_per_peer, loaded)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Work:
     """Does jobs, and tells how far they are."""
 
     folder: ComparisonFolder
     pool: Pool
     heartbeat: Heartbeat
+    is_shared: bool = False
 
     def do(self, wanted: Sequence[tuple[Arm, int]]) -> None:
         """Train what some seeds of some arms need, and bring it to its end."""
@@ -104,8 +103,9 @@ class _Work:
         """Do those jobs that have not come to a good end, each once."""
         each = {job.folder: job for job in jobs}
         left = [job for job in each.values() if not _is_done(job)]
-        if left:
+        if left and not self.is_shared:
             require_shared(self.folder.path, self.pool)
+            self.is_shared = True
         with RunsDisplay(left, len(each) - len(left)) as display:
             self._tell(display)
             work = partial(carry_out, has_own_process=self.pool.has_own_processes)
@@ -125,20 +125,17 @@ class _Work:
 def _search(work: _Work, trials: Sequence[Sequence[Trial]], seed: int) -> list[Trial]:
     """Of each arm the best trial on validation; once it is chosen, it stays."""
     numbers = work.folder.chosen()
-    left = [of for of in trials if is_searched(of) and of[0].arm.name not in numbers]
+    left = [of for of in trials if taken(of, numbers) is None]
     if left:
         say(f"search: {len(left[0]) - 1} random trials of each arm, and the options as given")
         work.do([(trial.arm, seed) for of in left for trial in of])
-    for of in left:
-        values = [trial_record(work.folder, trial, seed)["validation"] for trial in of]
-        # Where all trials failed, whatever comes later may be better.
-        if any(value is not None for value in values):
-            numbers[of[0].arm.name] = best_of(of, values).number
-    work.folder.choose(numbers)
-    chosen = [of[numbers.get(of[0].arm.name, 0)] for of in trials]
-    for trial in chosen:
-        say(f"{trial.arm.name}: {' '.join(trial.changes) or 'the options as given'}")
-    return chosen
+        for of in left:
+            values = [trial_record(work.folder, trial, seed)["validation"] for trial in of]
+            best = best_of(of, values)
+            say(f"{best.arm.name}: {' '.join(best.changes) or 'the options as given'}")
+            numbers[best.arm.name] = best.number
+        work.folder.choose(numbers)
+    return [trial for of in trials if (trial := taken(of, numbers)) is not None]
 
 
 def _is_done(job: Job) -> bool:

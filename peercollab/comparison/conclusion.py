@@ -25,7 +25,7 @@ def conclusion(
     """
     by_name = {arm["name"]: arm for arm in arms}
     if not differences:
-        return _nothing_compared(by_name[baseline])
+        return _nothing_compared(arms, baseline)
     rivals = [
         rival
         for of in differences
@@ -69,7 +69,7 @@ class _Rival:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is shown to be, for these trained models at least."""
+        """Whether any of the three questions shows it: too much to be called as good."""
         answers = [self.of[question] for question in ("new_users", "new_trainings", "both")]
         shown = any(answer and answer["p_adjusted"] < SIGNIFICANCE for answer in answers)
         return self.gain < 0 and shown
@@ -112,10 +112,15 @@ class _Rival:
         return own / 3600, other / 3600, unit
 
 
-def _nothing_compared(baseline: Mapping[str, Any]) -> str:
-    entries = baseline["seeds"].values()
-    if all(entry is not None and entry["error"] for entry in entries):
-        return f"{baseline['name']} failed under every seed, so there is nothing to compare with."
+def _nothing_compared(arms: Sequence[Mapping[str, Any]], baseline: str) -> str:
+    failed = {
+        arm["name"]: [bool(entry and entry["error"]) for entry in arm["seeds"].values()]
+        for arm in arms
+    }
+    if all(failed.pop(baseline)):
+        return f"{baseline} failed under every seed, so there is nothing to compare with."
+    if failed and all(map(any, failed.values())):
+        return f"All but {baseline} failed under some seed, so there is nothing to compare."
     return "Too little has come to an end for a comparison."
 
 
@@ -155,9 +160,10 @@ def _as_good(rivals: Sequence[_Rival]) -> str:
 
 def _too_short(rivals: Sequence[_Rival], baseline: str) -> str:
     """Peers look better than they are where one model would gain by more epochs, too."""
-    if baseline != "solo-long" or not any(of.name == "solo" and of.is_worse for of in rivals):
+    solo = next((of for of in rivals if of.name == "solo"), None)
+    if baseline != "solo-long" or solo is None or not (solo.gain < 0 and solo.of["claimed"]):
         return ""
     return (
         "One model still gains by more epochs (solo-long over solo): raise --epochs, and "
-        "--patience, until it does not."
+        "--patience if it stops them early, until it does not."
     )

@@ -82,8 +82,8 @@ class RunsDisplay:
             told = f"failed: {outcome.error}"
         else:
             self.progress = replace(now, done=now.done + 1)
-        if outcome.rounds:
-            told = f"{outcome.rounds} rounds, {duration(outcome.seconds)}"
+            if outcome.rounds:
+                told = f"{outcome.rounds} rounds, {duration(outcome.seconds)}"
         place = now.done + now.failed + 1
         self._console.out(f"{place}/{now.all}  {job.name}: {told}", highlight=False)
 

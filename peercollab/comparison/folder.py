@@ -37,8 +37,6 @@ FREE = {
     "seeds",
     "baseline",
     "compared_with",
-    "baselines",
-    "most_seeds",
     "executor",
     "address",
 }
@@ -89,19 +87,21 @@ class ComparisonFolder:
         asked: dict[str, Any] = json.loads(
             _text({**options, "arms": told, "data_checksum": data_checksum})
         )
+        baselines: list[str] = []
+        most_seeds = 0
         if (self.path / ASKED).is_file():
             before = self._asked()
             self._require_same(before, asked)
             asked["arms"] = before["arms"] | asked["arms"]
+            if self.looked_at():
+                baselines = before.get("baselines", [before["compared_with"]])
+                most_seeds = before.get("most_seeds", before["seeds"])
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise PeercollabError(
                 f"--out {self.path} is there already, and no comparison: give another folder"
             )
-        else:
-            before = asked
-        baselines = before.get("baselines", [before["compared_with"]])
         asked["baselines"] = list(dict.fromkeys([*baselines, asked["compared_with"]]))
-        asked["most_seeds"] = max(before.get("most_seeds", before["seeds"]), asked["seeds"])
+        asked["most_seeds"] = max(most_seeds, asked["seeds"])
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / ASKED, _text(asked))
@@ -130,7 +130,10 @@ class ComparisonFolder:
         if not path.is_file():
             return {}
         try:
-            return {name: int(number) for name, number in json.loads(path.read_text()).items()}
+            return {
+                name: int(number)
+                for name, number in json.loads(path.read_text(encoding="utf-8")).items()
+            }
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PeercollabError(f"{path} is damaged: {error}") from error
 
@@ -179,7 +182,7 @@ class ComparisonFolder:
             asked = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise PeercollabError(f"{path} is damaged: {error}") from error
-        known = isinstance(asked, dict) and "data_checksum" in asked
+        known = isinstance(asked, dict) and {"data_checksum", "compared_with"} <= asked.keys()
         arms = asked.get("arms") if known else None
         if not (isinstance(arms, dict) and all(map(_is_arm, arms.values()))):
             raise PeercollabError(

@@ -59,9 +59,9 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
         "other users and other trainings at once, and for this arm alone; p is the largest of "
         "three questions (other users, other trainings, both), corrected for the number of arms. "
         "Inference: models that are asked to rank for a user. Costs are of one seed, its peers one "
-        "after another in one process; trainings that several arms share count for each. Core-h "
-        "and GPU-h: the cores and GPUs that a run held, for as long as it took; memory: the most "
-        "that its process had.</p>"
+        "after another in one process, and of its rounds; of an end of several trainings the whole "
+        "of it, too; trainings that several arms share count for each. Core-h and GPU-h: the cores "
+        "and GPUs that were held for as long; memory: the most that the process had.</p>"
     )
     if result["differences"]:
         yield "<h2>What differs</h2>"
@@ -112,7 +112,7 @@ def _trial(trial: Mapping[str, Any]) -> tuple[str, ...]:
         str(trial["trial"]),
         trial["changes"] or "as given",
         trial["error"] if value is None else f"{value:.4f}",
-        MISSING if value is None else duration(trial["seconds"]),
+        duration(seconds) if (seconds := trial.get("seconds")) else MISSING,
     )
 
 

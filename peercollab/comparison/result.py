@@ -10,7 +10,7 @@ from peercollab.comparison.entry import Entry, is_whole
 from peercollab.comparison.exchanges import exchanges_of
 from peercollab.comparison.folder import ComparisonFolder, telling_of_damage
 from peercollab.comparison.options import CompareOptions
-from peercollab.comparison.search import SEARCH_SEED, Trial, is_searched
+from peercollab.comparison.search import SEARCH_SEED, Trial, is_searched, taken
 from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
 from peercollab.results.per_user import read_per_user
@@ -26,7 +26,6 @@ def result_of(
     options: CompareOptions,
     data: SequenceData,
     trials: Sequence[Sequence[Trial]],
-    chosen: Sequence[Trial] | None,
     folder: ComparisonFolder,
 ) -> dict[str, Any]:
     """All that is shown of a comparison, whole or not.
@@ -39,8 +38,6 @@ def result_of(
         What it is on.
     trials
         Of each arm all trials.
-    chosen
-        Of each arm the trial whose options were taken; None before the search has come to its end.
     folder
         Where it lies.
 
@@ -50,23 +47,24 @@ def result_of(
         A file of a run in it is damaged.
     """
     with telling_of_damage(folder.path):
-        return _result(options, data, trials, chosen, folder)
+        return _result(options, data, trials, folder)
 
 
 def _result(
     options: CompareOptions,
     data: SequenceData,
     trials: Sequence[Sequence[Trial]],
-    chosen: Sequence[Trial] | None,
     folder: ComparisonFolder,
 ) -> dict[str, Any]:
     baseline, seeds = options.compared_with, options.seed_numbers
-    is_chosen = chosen is not None
-    # Before the search has come to its end nothing is known of options that may yet be left.
-    chosen = chosen or [of[0] for of in trials]
+    numbers = folder.chosen()
+    found_out = [taken(of, numbers) for of in trials]
+    # Before its search has come to its end nothing is known of an arm.
+    chosen = [trial or of[0] for trial, of in zip(found_out, trials, strict=True)]
     entries = {
         trial.arm.name: {
-            seed: entry_of(folder, trial.arm, seed) if is_chosen else None for seed in seeds
+            seed: entry_of(folder, trial.arm, seed) if trial in found_out else None
+            for seed in seeds
         }
         for trial in chosen
     }
@@ -108,7 +106,7 @@ def _result(
         "differences": found,
         "notes": folder.notes(),
         "conclusion": conclusion(found, arms, baseline)
-        if is_chosen
+        if None not in found_out
         else "The search for options has not come to its end.",
         "trials": [
             trial_record(folder, trial, options.training.seed + SEARCH_SEED)

@@ -1,6 +1,6 @@
 """The same small random search for every arm: options drawn alike, the best on validation taken."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,22 @@ def draw(base: TrainOptions, steps: int, number: int) -> dict[str, str]:
 def is_searched(trials: Sequence[Trial]) -> bool:
     """Whether an arm leaves anything open."""
     return len(trials) > 1
+
+
+def taken(trials: Sequence[Trial], numbers: Mapping[str, int]) -> Trial | None:
+    """The trial that an arm is trained with; None before its search has come to its end.
+
+    Parameters
+    ----------
+    trials
+        Of the arm.
+    numbers
+        Of each arm whose search has come to its end, that of the trial.
+    """
+    if not is_searched(trials):
+        return trials[0]
+    number = numbers.get(trials[0].arm.name)
+    return next((trial for trial in trials if trial.number == number), None)
 
 
 def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial:

@@ -79,9 +79,10 @@ def seeds_of(result: Mapping[str, Any]) -> list[str]:
     }
     if not compared or compared == done:
         return []
+    word = "seed" if len(compared) == 1 else "seeds"
     return [
-        "differences are of the seeds that are done of every arm and did not fail for the "
-        f"baseline, and without arms that failed under one: {', '.join(sorted(compared, key=int))}"
+        f"differences are of {word} {', '.join(sorted(compared, key=int))} alone: done of all arms "
+        f"that were begun, and not failed for {result['baseline']}"
     ]
 
 

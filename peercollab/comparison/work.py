@@ -4,7 +4,8 @@ import json
 import math
 import shutil
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -47,12 +48,12 @@ class Outcome:
     rounds
         Rounds trained.
     seconds
-        Of all rounds, its peers one after another; of an end of several trainings, its own.
+        Of all rounds, its peers one after another; of an end of several trainings, all of it.
     core_seconds, gpu_seconds
         The same times the threads, and the GPUs, that it had.
     peak_bytes, gpu_peak_bytes
-        Most memory of its process while it was done, and of it on a GPU; None where it was not
-        measured.
+        Most memory of its process while it was done, and the sum of that on each GPU; None where
+        it was not measured.
     parameters
         Of one model.
     """
@@ -80,11 +81,14 @@ class Job(Protocol):
     def epochs(self) -> int:
         """The most that it trains."""
 
-    def do(self, loaded: Loaded) -> None:
-        """Do it, or what is left of it."""
+    def do(self, loaded: Loaded) -> bool:
+        """Do what is left of it, if anything is; whether anything was."""
 
     def outcome(self, seconds: float) -> Outcome:
-        """What it came to, but for its memory; `seconds` are those that `do` has just taken."""
+        """What it came to, but for its memory; `seconds` are those that `do` has just taken.
+
+        Those of an earlier process, which was interrupted, are not among them.
+        """
 
     @property
     def has_gpu(self) -> bool:
@@ -129,12 +133,13 @@ class TrainingJob:
         """Whether the model that it came to is there."""
         return (self.folder / BEST / WEIGHTS).is_file()
 
-    def do(self, loaded: Loaded) -> None:
+    def do(self, loaded: Loaded) -> bool:
         """Train, or go on with it from its last checkpoint."""
         folder = RunFolder(self.folder)
         _await_silence(self.folder)
         is_begun = (self.folder / CONFIG).is_file()
-        if not (is_begun and "test" in folder.metrics()):
+        is_done = is_begun and "test" in folder.metrics()
+        if not is_done:
             if is_begun and folder.checkpoints.latest(print) is not None:
                 named = (self.options.transplant.rule, self.options.model.model)
                 train(stored_options(self.folder, named), loaded=loaded)
@@ -143,10 +148,11 @@ class TrainingJob:
                 train(self.options, peers=self._peers(), loaded=loaded)
         # They take several times the room of the model.
         folder.checkpoints.remove()
+        return not is_done
 
     def outcome(self, seconds: float) -> Outcome:
         rounds = RunFolder(self.folder).rounds()
-        # Before an interruption, too.
+        # All rounds tell theirs, also those before an interruption.
         seconds = sum(sum(record["seconds"].values()) for record in rounds)
         config = read_config(self.folder)
         return Outcome(
@@ -193,7 +199,7 @@ class EndingJob:
     def name(self) -> str:
         return f"{self.arm.name}{self.arm.mark}, seed {self.seed}"
 
-    def do(self, loaded: Loaded) -> None:
+    def do(self, loaded: Loaded) -> bool:
         """Make one of them, and rank it."""
         assert self.arm.ending is not None
         if gone := [member.name for member in self.members if not member.has_model]:
@@ -202,22 +208,24 @@ class EndingJob:
                 "made of it: give another folder with --out for this arm"
             )
         options = self._options
-        end(
-            self.arm.ending,
-            [member.folder for member in self.members],
-            self.folder,
-            loaded.data,
-            options.model.build(),
-            keep_seen=options.training.keep_seen,
-            device=local_device(options.execution.device, 0),
-        )
+        with _threads(self._count_of_threads):
+            end(
+                self.arm.ending,
+                [member.folder for member in self.members],
+                self.folder,
+                loaded.data,
+                options.model.build(),
+                keep_seen=options.training.keep_seen,
+                device=local_device(options.execution.device, 0),
+            )
+        return True
 
     def outcome(self, seconds: float) -> Outcome:
         gpus = self._options.execution.gpus_per_peer if self.has_gpu else 0.0
         return Outcome(
             error=None,
             seconds=seconds,
-            core_seconds=seconds * torch.get_num_threads(),
+            core_seconds=seconds * self._count_of_threads,
             gpu_seconds=seconds * gpus,
             parameters=_parameters(self.members[0].folder),
         )
@@ -229,6 +237,11 @@ class EndingJob:
     @property
     def _options(self) -> TrainOptions:
         return self.arm.trainings[0].options
+
+    @property
+    def _count_of_threads(self) -> int:
+        # As many as its members had.
+        return int(read_config(self.members[0].folder)["threads"])
 
 
 def read_outcome(job: Job) -> Outcome | None:
@@ -299,15 +312,16 @@ def carry_out(job: Job, loaded: Loaded, *, has_own_process: bool) -> Outcome:
     try:
         # Peers take turns on all GPUs that this process sees.
         gpus = range(torch.cuda.device_count() if job.has_gpu else 0)
-        for gpu in gpus:
-            torch.cuda.reset_peak_memory_stats(gpu)
+        forget_peaks_on(gpus)
         with _beside(job, "log").open("a", encoding="utf-8") as log, redirect_stdout(log):
-            job.do(loaded)
-        outcome = replace(
-            job.outcome(time.monotonic() - started),
-            peak_bytes=peak_bytes() if is_known else None,
-            gpu_peak_bytes=sum(map(torch.cuda.max_memory_allocated, gpus)) or None,
-        )
+            was_left = job.do(loaded)
+        outcome = job.outcome(time.monotonic() - started)
+        if was_left:
+            outcome = replace(
+                outcome,
+                peak_bytes=peak_bytes() if is_known else None,
+                gpu_peak_bytes=sum(map(torch.cuda.max_memory_allocated, gpus)) or None,
+            )
     except PeercollabError as error:
         outcome = Outcome(error=str(error))
     except Exception as error:
@@ -325,6 +339,25 @@ def _await_silence(run: Path) -> None:
     deadline = time.monotonic() + SECONDS_TO_FALL_SILENT
     while (beat := last_beat(run)) and beat.is_alive and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads of torch, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def forget_peaks_on(gpus: Iterable[int]) -> None:
+    """Count the most memory that is held on some GPUs from here on."""
+    # Who has not used a GPU yet has no peak there, and may not ask for it to be forgotten.
+    if torch.cuda.is_initialized():
+        for gpu in gpus:
+            torch.cuda.reset_peak_memory_stats(gpu)
 
 
 def _is_on_gpu(options: TrainOptions) -> bool:

@@ -75,7 +75,8 @@ def _seeds(it: Comparison) -> str:
         return ""
     if not it.enough_users:
         # Where one of the two is shown it was said already what the other lacks.
-        said = it.new_trainings.shown != it.new_users.shown
+        one_is_shown = it.new_trainings.shown != it.new_users.shown
+        said = one_is_shown and not it.claimed_if_alone
         return "" if said else "If it is real and as large, more users are needed to show it."
     if it.seeds_needed is None:
         return f"If it is real and as large, more than {MOST_SEEDS} seeds would be needed."

@@ -75,6 +75,21 @@ def test_where_it_is_restored_seeds_and_arms_are_added(
     assert trained(restored) == trained(changed().folder)
 
 
+def test_what_a_search_chose_is_kept(
+    tmp_path: Path, changed: Callable[..., CompareOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = changed(arms=("solo", "average"), seeds=1, trials=1)
+    result = compare(options)
+    keep(options.folder, "searched", tmp_path)
+    restore("searched", tmp_path / "elsewhere", tmp_path)
+    monkeypatch.setattr("peercollab.comparison.work.train", pytest.fail)
+    assert compare(replace(options, out=tmp_path / "elsewhere")) == result
+    assert json.loads((tmp_path / "elsewhere" / "chosen.json").read_text()).keys() == {
+        "solo",
+        "average",
+    }
+
+
 def test_an_archive_holds_no_model_and_no_path_and_is_the_same_every_time(
     kept: Kept, restored: Path, tmp_path: Path
 ) -> None:

@@ -51,10 +51,23 @@ def test_where_its_runs_are_is_told_while_it_goes_on(
     assert told[0].splitlines()[0].endswith("; 0 trainings done")
     assert told[0].splitlines()[1] == "0 of 2 runs done"
     assert told[-1].splitlines()[1] == "1 of 2 runs done"
-    assert str(Done(3, all=9, failed=2)) == "3 of 9 runs done, 2 failed"
     assert "solo, seed 5: round 1, " in told[0]
     assert "average, seed 5: round 2, " in told[-1]
     assert told[-1].endswith("next: wait")
+
+
+def test_what_failed_is_no_run_that_is_done() -> None:
+    assert str(Done(3, all=9, failed=2)) == "3 of 9 runs done, 2 failed"
+    # As it was beaten before failures were told apart.
+    assert str(Done(**{"done": 3, "all": 9})) == "3 of 9 runs done"
+
+
+def test_it_has_ended_though_an_arm_that_is_left_out_failed(changed: Changed) -> None:
+    compare(changed(arms=("solo", "wild=--rule none --peers 1 --lr 1e30"), seeds=1))
+    compare(changed(seeds=1))
+    told = comparison_in_words(changed().folder).splitlines()
+    assert told[0].endswith("a comparison, ended; 2 trainings done, 1 failed")
+    assert told[-1].startswith("next: peercollab report")
 
 
 def test_what_is_not_done_of_one_that_was_stopped_is_told(

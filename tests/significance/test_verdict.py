@@ -114,6 +114,12 @@ def test_where_no_number_of_seeds_would_do_users_are_asked_for() -> None:
     assert verdict(comparison) == (
         f"{NO_DIFFERENCE} If it is real and as large, more users are needed to show it."
     )
+    # Where both are shown, and not both at once, nothing else has said what is lacking.
+    more_users = "If it is real and as large, more users are needed to show it."
+    shown = replace(comparison, new_users=SHOWN, new_trainings=SHOWN)
+    assert verdict(shown).endswith(more_users)
+    beside_others = replace(shown, new_users=LOST, new_trainings=SHOWN, both=LOST)
+    assert verdict(beside_others).endswith(f"may be so by luck. {more_users}")
     # Not where these users show it, who stay when seeds are added.
     assert verdict(replace(comparison, new_users=SHOWN)) == verdict(
         replace(comparison, new_users=SHOWN, enough_users=True, seeds_needed=3)
