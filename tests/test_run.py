@@ -2,15 +2,28 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from peercollab.actors.messages import PeerSetup
+from peercollab.actors.options import ExecutionOptions
 from peercollab.cli import main
-from peercollab.transplant.options import RULES
+from peercollab.models.options import ModelOptions
+from peercollab.options import TrainOptions
+from peercollab.results.checkpoint import peer_tree, read_tree
+from peercollab.results.report import write_report
+from peercollab.rounds import RunResult
+from peercollab.run import load, train
+from peercollab.training.options import TrainingOptions
+from peercollab.transplant.options import RULES, TransplantOptions
 
 SMALL = "--executor local --epochs 2 --hidden-size 8 --blocks 1 --max-length 10 --batch-size 16"
 
@@ -280,14 +293,6 @@ def test_a_rule_of_ones_own_that_goes_wrong_leaves_no_folder(
 def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from peercollab.actors.messages import PeerSetup
-    from peercollab.actors.options import ExecutionOptions
-    from peercollab.models.options import ModelOptions
-    from peercollab.options import TrainOptions
-    from peercollab.results.report import write_report
-    from peercollab.run import train
-    from peercollab.training.options import TrainingOptions
-
     options = TrainOptions(
         out=tmp_path / "run",
         data=str(log),
@@ -302,45 +307,52 @@ def test_a_peer_that_is_lost_is_named_in_log_record_and_report(
     assert "Peers that sat a round out" in write_report(result.folder).read_text()
 
 
+Short = Callable[[str, Literal["own", "shared"]], RunResult]
+
+
+@pytest.fixture(scope="module")
+def on_ml_100k(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Short:
+    """Two epochs of two small peers under a rule, with their own starts or a shared one."""
+    model = ModelOptions(hidden_size=8, blocks=1, max_length=20)
+    options = TrainOptions(
+        data=str(real_data / "ml-100k.inter"),
+        model=model,
+        execution=ExecutionOptions(executor="local"),
+    )
+    loaded = load(options)
+
+    @cache
+    def trained(rule: str, init: Literal["own", "shared"]) -> RunResult:
+        told = replace(
+            options,
+            out=tmp_path_factory.mktemp(rule) / "run",
+            training=TrainingOptions(epochs=2, init=init),
+            transplant=TransplantOptions(rule=rule),
+        )
+        return train(told, loaded=loaded)
+
+    return trained
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "rule", ["layer-wise", "parameter-wise", "average", "noise", "papa", "wash", "sparta", "diloco"]
 )
-def test_every_rule_changes_the_weights_of_a_short_run(
-    rule: str, real_data: Path, tmp_path: Path
-) -> None:
-    from dataclasses import replace
-
-    from peercollab.actors.options import ExecutionOptions
-    from peercollab.models.options import ModelOptions
-    from peercollab.options import TrainOptions
-    from peercollab.results.checkpoint import peer_tree, read_tree
-    from peercollab.run import train
-    from peercollab.training.options import TrainingOptions
-    from peercollab.transplant.options import TransplantOptions
-
-    transplant = TransplantOptions(rule=rule)
-    init = "shared" if transplant.build().rule.shared_start else "own"
-    # The last round is compared: whatever an exchange changes shows in the losses after it.
-    options = TrainOptions(
-        out=tmp_path / "with",
-        data=str(real_data / "ml-100k.inter"),
-        model=ModelOptions(hidden_size=8, blocks=1, max_length=20),
-        training=TrainingOptions(epochs=2, init=init),  # type: ignore[arg-type]
-        transplant=transplant,
-        execution=ExecutionOptions(executor="local"),
+def test_every_rule_changes_the_weights_of_a_short_run(rule: str, on_ml_100k: Short) -> None:
+    init: Literal["own", "shared"] = (
+        "shared" if TransplantOptions(rule=rule).build().rule.shared_start else "own"
     )
-    apart = replace(options, out=tmp_path / "without", transplant=TransplantOptions(rule="none"))
-    one, other = (train(of).rounds for of in (options, apart))
-    last = zip(one[-1]["peers"], other[-1]["peers"], strict=True)
+    mixed, apart = on_ml_100k(rule, init), on_ml_100k("none", init)
+    # The last round is compared: whatever an exchange changes shows in the losses after it.
+    last = zip(mixed.rounds[-1]["peers"], apart.rounds[-1]["peers"], strict=True)
     assert all(own["loss"] != its["loss"] for own, its in last)
     # 42 steps an epoch: every ten of them, every one, or at the end alone.
     exchanges = {"papa": 4, "wash": 42, "sparta": 42}.get(rule, 1)
-    assert [record["exchanges"] for record in one] == [exchanges] * 2
+    assert [record["exchanges"] for record in mixed.rounds] == [exchanges] * 2
     for number in (1, 2):
         own, its = (
             read_tree(of.folder / "checkpoints" / "round-2", peer_tree(number))["trainer"]["model"]
-            for of in (options, apart)
+            for of in (mixed, apart)
         )
         assert any(not torch.equal(value, its[name]) for name, value in own.items())
 
@@ -396,7 +408,9 @@ def test_demo_data_say_that_they_are_synthetic_and_beat_popularity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
-    options = "--executor local --peers 1 --epochs 4 --hidden-size 32 --lr 0.004"
+    options = (
+        "--executor local --peers 1 --threads-per-peer 1 --epochs 4 --hidden-size 32 --lr 0.004"
+    )
     assert main(["train", "--out", str(out), *options.split()]) == 0
     said = capsys.readouterr().out
     assert "synthetic" in said

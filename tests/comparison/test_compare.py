@@ -35,7 +35,7 @@ Changed = Callable[..., CompareOptions]
 
 COSTS = ("seconds", "core_seconds", "gpu_seconds", "peak_bytes", "gpu_peak_bytes")
 NETWORK = "--hidden-size 8 --blocks 1 --max-length 10 --batch-size 16 --min-interactions 1"
-EPOCHS = 12
+EPOCHS = 6
 ARMS = ("solo", "best-of-n", "ensemble", "layer-wise", "mine=--rule average --lr 0.01")
 
 
@@ -46,6 +46,8 @@ def without_costs(result: Mapping[str, Any]) -> dict[str, Any]:
             _drop_costs(entry)
     for trial in kept["trials"]:
         _drop_costs(trial)
+    # A cheaper arm is told with its cost.
+    kept["conclusion"] = kept["conclusion"].partition(" Nor is ")[0]
     return kept
 
 
@@ -598,7 +600,7 @@ def test_stopped_anywhere_and_started_again_it_comes_to_the_same(
     options = changed()
     undisturbed = replace(options, out=tmp_path / "undisturbed")
     subprocess.run(command_of(undisturbed, "local"), check=True, capture_output=True)
-    for rounds in (3, 40):
+    for rounds in (3, 20):
         driver = subprocess.Popen(
             command_of(options, executor), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
