@@ -315,6 +315,7 @@ def on_ml_100k(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sho
     """Two epochs of two small peers under a rule, with their own starts or a shared one."""
     model = ModelOptions(hidden_size=8, blocks=1, max_length=20)
     options = TrainOptions(
+        out=tmp_path_factory.mktemp("runs"),
         data=str(real_data / "ml-100k.inter"),
         model=model,
         execution=ExecutionOptions(executor="local"),
@@ -325,7 +326,7 @@ def on_ml_100k(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sho
     def trained(rule: str, init: Literal["own", "shared"]) -> RunResult:
         told = replace(
             options,
-            out=tmp_path_factory.mktemp(rule) / "run",
+            out=options.folder / f"{rule}-{init}",
             training=TrainingOptions(epochs=2, init=init),
             transplant=TransplantOptions(rule=rule),
         )

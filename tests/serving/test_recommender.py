@@ -28,6 +28,9 @@ ODD_ITEMS = [
 ]
 CSV_HEADER = ["user", "item", "time"]
 
+# Beside other tests a second thread is waited for more than it helps.
+ALONE = "--executor local --peers 1 --threads-per-peer 1"
+
 
 def write_table(path: Path, rows: list[list[str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -45,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_table(folder / "log.csv", rows)
     out = folder / "run"
-    options = "--executor local --peers 1 --epochs 40 --patience 0 --lr 0.01 --hidden-size 16"
+    options = f"{ALONE} --epochs 40 --patience 0 --lr 0.01 --hidden-size 16"
     command = ["train", "--data", str(folder / "log.csv"), "--out", str(out), *options.split()]
     assert main(command) == 0
     return out
@@ -132,7 +135,7 @@ def test_a_model_of_users_says_whom_it_does_not_know(
 ) -> None:
     log = run.parent / "log.csv"
     out = tmp_path / "bpr"
-    options = "--model bpr-mf --executor local --peers 1 --epochs 1 --hidden-size 8 --rule none"
+    options = f"{ALONE} --model bpr-mf --epochs 1 --hidden-size 8 --rule none"
     assert main(["train", "--data", str(log), "--out", str(out), *options.split()]) == 0
     histories = tmp_path / "histories.csv"
     known = 'user "7", north/south'
