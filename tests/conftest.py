@@ -62,6 +62,15 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Pictures of reports are empty: to draw them takes several times as long as a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        empty = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+        patch.setattr("peercollab.results.page.to_svg", lambda _: empty)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of two CPUs on this machine, its own, shared by all tests that ask for it."""

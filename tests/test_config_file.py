@@ -15,6 +15,8 @@ from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.options import TrainOptions
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RECIPES = sorted((Path(__file__).parents[1] / "docs" / "recipes").glob("*.toml"))
 
 

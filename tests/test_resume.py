@@ -22,6 +22,8 @@ from peercollab.results.heartbeat import RUNNING, Heartbeat
 from peercollab.results.run_folder import read_config
 from peercollab.resume import stored_options, stored_peers
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--epochs 4 --hidden-size 8 --batch-size 16 --executor local --min-interactions 1"
 NETWORK = "--blocks 1 --max-length 10"
 

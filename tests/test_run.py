@@ -25,6 +25,8 @@ from peercollab.run import load, train
 from peercollab.training.options import TrainingOptions
 from peercollab.transplant.options import RULES, TransplantOptions
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--executor local --epochs 2 --hidden-size 8 --blocks 1 --max-length 10 --batch-size 16"
 
 
@@ -327,7 +329,8 @@ def on_ml_100k(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Sho
         told = replace(
             options,
             out=options.folder / f"{rule}-{init}",
-            training=TrainingOptions(epochs=2, init=init),
+            # Faster than over all items, as only the exchanges are looked at.
+            training=TrainingOptions(epochs=2, init=init, loss="sampled", negatives=16),
             transplant=TransplantOptions(rule=rule),
         )
         return train(told, loaded=loaded)

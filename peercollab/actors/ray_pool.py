@@ -87,7 +87,7 @@ class RayPool:
         Raises
         ------
         PeercollabError
-            Ray cannot be reached, or has no room for a single piece; or a node does not answer.
+            Ray cannot be reached, or has no room for a single piece; or nodes do not answer.
         """
         _ = self._started
         bundle = room_for_one(self._options, self._threads)
@@ -100,8 +100,14 @@ class RayPool:
             ray.remote(num_cpus=0, scheduling_strategy=strategy)(work).remote(item)
             for strategy in strategies
         ]
-        told = get(answers, f"all of {', '.join(names)}", SECONDS_TO_ANSWER)
-        return list(zip(names, told, strict=True))
+        silent = ray.wait(answers, num_returns=len(answers), timeout=SECONDS_TO_ANSWER)[1]
+        if silent:
+            those = ", ".join(name for name, of in zip(names, answers, strict=True) if of in silent)
+            raise PeercollabError(
+                f"no answer from {those} within {SECONDS_TO_ANSWER:g} s: `ray status` says whether "
+                "all nodes are well; end those that are not, and give the same command again"
+            )
+        return list(zip(names, get(answers, "a look at every node"), strict=True))
 
     @cached_property
     def _started(self) -> Callable[..., ObjectRef]:

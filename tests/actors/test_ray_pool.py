@@ -54,6 +54,10 @@ def fail(item: int, folder: Path) -> None:
     raise ValueError(f"no {item} in {folder.name}")
 
 
+def ponder(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def wait(item: int, folder: Path) -> None:
     (folder / str(os.getpid())).touch()
     time.sleep(600)
@@ -93,6 +97,15 @@ def test_of_a_piece_that_raises_the_error_is_told(tmp_path: Path) -> None:
         ((item, error),) = own.each(fail, [1], idle)
     assert item == 1
     assert str(error) == f"it failed: ValueError: no 1 in {tmp_path.name}"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_node_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peercollab.actors.ray_pool.SECONDS_TO_ANSWER", 0.5)
+    (node,) = ray.nodes()
+    name = node["NodeManagerHostname"]
+    with pytest.raises(PeercollabError, match=f"no answer from {name} within 0.5 s"), pool() as own:
+        own.everywhere(ponder, 3.0)
 
 
 @pytest.mark.usefixtures("ray_cluster")

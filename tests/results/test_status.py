@@ -26,6 +26,8 @@ from peercollab.results.status import in_words, status
 from tests.test_resume import log as log
 from tests.traces import Watched
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --patience 0 --executor local"
 
 

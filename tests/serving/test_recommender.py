@@ -13,6 +13,8 @@ from peercollab.cli import main
 from peercollab.errors import PeercollabError
 from peercollab.serving.recommender import Recommender
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 # Ids that break what is careless with them.
 ODD_ITEMS = [
     "rock/pop",
