@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import sys
 import warnings
@@ -10,22 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 import tyro
 from rich.console import Console
 
-from peercollab.command_line import parse, unless_given, value_of
+from peercollab.command_line import did_you_mean, parse, unless_given, value_of
 from peercollab.comparison.compare import compare
 from peercollab.comparison.entry import whole_entries
-from peercollab.comparison.folder import read_comparison
+from peercollab.comparison.folder import COMPARISON, read_comparison
 from peercollab.comparison.options import CompareOptions, require_no_option_of_an_arm
 from peercollab.comparison.report import write_comparison_report
-from peercollab.comparison.status import comparison_in_words, is_comparison
+from peercollab.comparison.status import comparison_in_words, is_comparison, serving_of
 from peercollab.comparison.table import print_comparison
 from peercollab.config_file import PresetName, expanded
-from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
 from peercollab.data.read import read_interactions
@@ -34,7 +32,7 @@ from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.display import print_results
 from peercollab.results.report import write_report
-from peercollab.results.run_folder import own_names, read_config
+from peercollab.results.run_folder import read_config, recommend_command
 from peercollab.results.status import in_words, status
 from peercollab.resume import stored_options
 from peercollab.run import train
@@ -151,17 +149,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Any:
+    _require_command(next(iter(arguments), ""))
     if arguments[:1] == ["compare"]:
         require_no_option_of_an_arm(arguments[1:])
     if arguments[:1] != ["train"] or "--help" in arguments:
-        return parse(Command, arguments)
+        return parse(Command, arguments, command=arguments[0])
     told = expanded(arguments[1:])
     if (run := value_of("--resume", told)) is None:
-        return parse(Command, ["train", *told]).options
+        return parse(Command, ["train", *told], command="train").options
     # What is not told anew is as it was.
     named = [value for option in ("--rule", "--model") if (value := value_of(option, told))]
     stored = stored_options(Path(run), named)
-    return parse(TrainCommand, told, default=TrainCommand.of(stored)).options
+    return parse(TrainCommand, told, default=TrainCommand.of(stored), command="train").options
+
+
+def _require_command(word: str) -> None:
+    """Refuse what is no command, where one has to stand, and name those that there are."""
+    names = [get_args(of)[1].name for of in get_args(Command)]
+    if word in names or word in ("-h", "--help"):
+        return
+    is_named = word and not word.startswith("-")
+    said = f"there is no command {word}: take" if is_named else "name a command first:"
+    raise PeercollabError(f"{said} one of {', '.join(names)}{did_you_mean(word, names)}")
 
 
 def _run(
@@ -182,10 +191,12 @@ def _run(
             print(comparison_in_words(command.run))
             return 0
         case StatusOptions():
+            _require_run(command.run)
             stands = status(command.run)
             print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
             return 0
         case RecommendOptions():
+            _require_run(command.run)
             return _recommend(command)
         case ReportOptions() if is_comparison(command.run):
             result = read_comparison(command.run)
@@ -205,13 +216,9 @@ def _train(options: TrainOptions) -> int:
     result = train(options)
     report = write_report(result.folder)
     print_results(Console(), result.metrics)
-    histories = result.folder / DEMO_FILE if options.data == DEMO else options.data
-    recommend = ["peercollab", "recommend", str(result.folder), "--histories", str(histories)]
-    if (own := own_names(options.as_json()).get("--model")) is not None:
-        recommend += ["--model", own]
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
-    print(f"next: {shlex.join([*recommend, '--k', '10'])}")
+    print(f"next: {recommend_command(result.folder, read_config(result.folder))}")
     return 0
 
 
@@ -219,9 +226,20 @@ def _compare(options: CompareOptions) -> int:
     result = compare(options)
     print_comparison(Console(), result)
     print(f"report: {write_comparison_report(options.folder, result)}")
+    for command in serving_of(options.folder, result):
+        print(f"next: {command}")
     if not any(map(whole_entries, result["arms"])):
         raise PeercollabError("no training came to a model: see the lines below the table")
     return 0
+
+
+def _require_run(folder: Path) -> None:
+    """Refuse the folder of a comparison, which holds those of many runs."""
+    if is_comparison(folder):
+        raise PeercollabError(
+            f"{folder} is a comparison: name one of its runs, such as {folder / 'runs' / 'solo'}"
+            f"/seed-10; all that it came to is in {folder / COMPARISON}"
+        )
 
 
 def _recommend(options: RecommendOptions) -> int:

@@ -55,10 +55,11 @@ def require_owned(
         )
 
 
-def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:
+def parse(commands: Any, arguments: Sequence[str], default: Any = None, command: str = "") -> Any:
     """The command that the arguments describe: an instance of one of the dataclasses.
 
-    With a `default`, what the arguments do not say is as it is there.
+    With a `default`, what the arguments do not say is as it is there. The `command` is the word
+    whose help a message points to.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def parse(commands: Any, arguments: Sequence[str], default: Any = None) -> Any:
     except SystemExit as error:
         if not error.code:
             raise
-        raise PeercollabError(_in_a_line(panel.getvalue())) from None
+        raise PeercollabError(_in_a_line(panel.getvalue(), command)) from None
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
@@ -94,7 +95,7 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def _in_a_line(panel: str) -> str:
+def _in_a_line(panel: str, command: str) -> str:
     """What tyro's panel says first, with the nearest word where one was mistyped."""
     # A title, then sections between rules. The frame is drawn with lines, or with blanks and
     # dashes where output is not UTF-8, and then there is a rule under the title too.
@@ -110,7 +111,9 @@ def _in_a_line(panel: str) -> str:
     if choice := re.search(r"parsing (--\S+): .*\['(.*)'\] does not match choices \((.*)\)", said):
         return _not_a_choice(choice[1], choice[2], choice[3], number="<class 'int'>" in said)
     said, _, _ = said.partition(". Got errors:")
-    return f"{said}{_nearest_name(said, ' '.join(sections[1:]))} (see peercollab --help)"
+    rest = " ".join(sections[1:])
+    help = " ".join(["peercollab", *command.split(), "--help"])
+    return f"{said}{_nearest_name(said, rest)} (see {help})"
 
 
 def _not_a_choice(option: str, wrong: str, listed: str, *, number: bool = False) -> str:
@@ -120,13 +123,11 @@ def _not_a_choice(option: str, wrong: str, listed: str, *, number: bool = False)
 
 
 def _nearest_name(said: str, rest: str) -> str:
-    """Of an option or command that does not exist, the nearest that does."""
+    """Of an option that does not exist, the nearest that does."""
     unknown = re.search(r"Unrecognized options: (\S+?),?(?: |$)", said)
     if not unknown:
         return ""
-    commands = re.search(r"Available subcommands: ([\w, -]+)", rest)
-    names = commands[1].split(", ") if commands else re.findall(r"--[\w-]+", rest)
-    return did_you_mean(unknown[1], names)
+    return did_you_mean(unknown[1], re.findall(r"--[\w-]+", rest))
 
 
 def did_you_mean(wrong: str, right: Sequence[str]) -> str:

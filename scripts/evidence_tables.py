@@ -33,7 +33,7 @@ def main() -> None:
 def filled(document: str, read: Callable[[str], Record]) -> str:
     """The document with what stands between its markers made anew."""
     return MARKED.sub(
-        lambda part: f"{part[1]}\n{KINDS[part[2]](read(part[3]))}\n\n{part[4]}", document
+        lambda part: f"{part[1]}\n{KINDS[part[2]](part[3], read(part[3]))}\n\n{part[4]}", document
     )
 
 
@@ -42,12 +42,12 @@ def read_record(name: str) -> Record:
     return dict(json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def comparison(record: Record) -> str:
+def comparison(name: str, record: Record) -> str:
     """Data, command, table, remarks and conclusion."""
     return "\n\n".join(
         [
             _told(record["data"]),
-            f"```sh\n{record['command']}\n```",
+            f"```sh\n{record['command']} --out runs/{name}\n```",
             _table(*table_of(record)),
             *remarks_on(record),
             record["conclusion"],
@@ -55,7 +55,7 @@ def comparison(record: Record) -> str:
     )
 
 
-def shares(record: Record) -> str:
+def shares(_: str, record: Record) -> str:
     """What each peer took of its donors, layer by layer, of arms where that differs by layer."""
     rows = []
     for arm in record["arms"]:
@@ -68,7 +68,7 @@ def shares(record: Record) -> str:
     return _table(("arm", "layer", "donors' share in peer 1, 2, ..."), *rows)
 
 
-def similarity(record: Record) -> str:
+def similarity(_: str, record: Record) -> str:
     """How alike peers are before they mix, by arm and scope, at some rounds and at the last."""
     rows = []
     for arm in record["arms"]:
@@ -79,7 +79,7 @@ def similarity(record: Record) -> str:
     return _table(("arm", "scope", *(f"round {of}" for of in ROUNDS), "last"), *rows)
 
 
-def models(record: Record) -> str:
+def models(_: str, record: Record) -> str:
     """What each model came to, beside popularity."""
     rows = [
         (
@@ -104,7 +104,7 @@ def models(record: Record) -> str:
     )
 
 
-KINDS: Mapping[str, Callable[[Record], str]] = {
+KINDS: Mapping[str, Callable[[str, Record], str]] = {
     "comparison": comparison,
     "models": models,
     "shares": shares,

@@ -169,6 +169,10 @@ def test_bad_options(
 def test_no_and_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert "train" in refuse([], capsys)
     assert "did you mean train?" in refuse(["trian"], capsys)
+    assert "there is no command foo: take one of train, compare," in refuse(["foo"], capsys)
+    assert "name a command first: one of train, compare," in refuse(["--epochs", "3"], capsys)
+    assert "(see peercollab train --help)" in refuse(["train", "--foo"], capsys)
+    assert "(see peercollab status --help)" in refuse(["status"], capsys)
     assert "--out" in refuse(["train"], capsys)
 
 

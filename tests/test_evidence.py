@@ -43,7 +43,9 @@ def test_a_number_that_is_changed_in_a_table_is_noticed(name: str) -> None:
 def test_what_a_record_concludes_follows_from_its_numbers(name: str) -> None:
     record = read_record(name)
     differences = record["differences"]
-    assert record["conclusion"] == conclusion(differences, record["arms"], record["baseline"])
+    assert record["conclusion"] == conclusion(
+        differences, record["arms"], record["baseline"], record.get("popularity")
+    )
     for question in ("new_users", "new_trainings", "both"):
         answers = [of[question] for of in differences if of[question]]
         adjusted = holm([answer["p_value"] for answer in answers])

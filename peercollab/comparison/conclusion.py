@@ -8,33 +8,54 @@ from typing import Any
 from peercollab.comparison.entry import whole_entries
 from peercollab.significance.power import SIGNIFICANCE
 from peercollab.significance.verdict import FEWEST_SEEDS
+from peercollab.training.metrics import SELECTION_METRIC
 
 # The same training takes some per cent more or less time from run to run.
 CHEAPER = 0.9
 
 
 def conclusion(
-    differences: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], baseline: str
+    differences: Sequence[Mapping[str, Any]],
+    arms: Sequence[Mapping[str, Any]],
+    baseline: str,
+    popularity: float | None,
 ) -> str:
     """Which arm to take at the same inference cost, what it costs to train, and what to try next.
 
     Parameters
     ----------
-    differences, arms, baseline
+    differences, arms, baseline, popularity
         As in ``comparison.json``.
     """
-    by_name = {arm["name"]: arm for arm in arms}
     if not differences:
         return _nothing_compared(arms, baseline)
-    rivals = [
-        rival
-        for of in differences
-        if (rival := _Rival(of, by_name[of["arm"]], by_name[baseline])).is_candidate
+    rivals = _rivals(differences, arms, baseline)
+    better = _better(rivals)
+    sentences = [
+        _unfinished(arms),
+        *([_winners(better)] if better else [_kept(rivals, baseline), _as_good(rivals)]),
+        _too_short(rivals, baseline),
+        _unlearned(arms, popularity),
     ]
-    better = sorted((of for of in rivals if of.is_better), key=lambda of: -of.gain)
-    sentences = [_winners(better)] if better else [_kept(rivals, baseline), _as_good(rivals)]
-    sentences.append(_too_short(rivals, baseline))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def advised_run(result: Mapping[str, Any]) -> str | None:
+    """The folder of a model to take, within the comparison's: of the best arm that is shown to be
+    better, or of the baseline, the seed that is best on validation. None if nothing is compared.
+
+    Parameters
+    ----------
+    result
+        As in ``comparison.json``.
+    """
+    if not result["differences"]:
+        return None
+    better = _better(_rivals(result["differences"], result["arms"], result["baseline"]))
+    name = better[0].name if better else result["baseline"]
+    (entries,) = (whole_entries(arm) for arm in result["arms"] if arm["name"] == name)
+    best = max(entries, key=lambda entry: entry["validation"][result["metric"]])
+    return str(best["folder"])
 
 
 @dataclass(frozen=True)
@@ -76,7 +97,7 @@ class _Rival:
 
     @property
     def may_need_seeds(self) -> bool:
-        return self.gain > 0 and bool(self.of["seeds_needed"] or self.seeds == 1)
+        return self.gain > 0 and bool(self.of["seeds_needed"])
 
     @property
     def times(self) -> float | None:
@@ -112,6 +133,42 @@ class _Rival:
         return own / 3600, other / 3600, unit
 
 
+def _rivals(
+    differences: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], baseline: str
+) -> list[_Rival]:
+    """All that cost no more to serve than the baseline."""
+    by_name = {arm["name"]: arm for arm in arms}
+    found = [_Rival(of, by_name[of["arm"]], by_name[baseline]) for of in differences]
+    return [of for of in found if of.is_candidate]
+
+
+def _better(rivals: Sequence[_Rival]) -> list[_Rival]:
+    return sorted((of for of in rivals if of.is_better), key=lambda of: -of.gain)
+
+
+def _unfinished(arms: Sequence[Mapping[str, Any]]) -> str:
+    entries = [entry for arm in arms for entry in arm["seeds"].values()]
+    if None not in entries:
+        return ""
+    done = sum(entry is not None for entry in entries)
+    return f"Not finished, {done} of {len(entries)} seeds of arms are done, so this may change."
+
+
+def _unlearned(arms: Sequence[Mapping[str, Any]], popularity: float | None) -> str:
+    """Differences among models that have learned nothing are worth nothing."""
+    means = [
+        mean(entry["test"][SELECTION_METRIC] for entry in entries)
+        for arm in arms
+        if (entries := whole_entries(arm))
+    ]
+    if popularity is None or not means or max(means) > popularity:
+        return ""
+    return (
+        f"But no arm is above what is popular, recommended to everybody ({popularity:.4f}): see to "
+        "it first that one model learns, with more --epochs or another --lr."
+    )
+
+
 def _nothing_compared(arms: Sequence[Mapping[str, Any]], baseline: str) -> str:
     failed = {
         arm["name"]: [bool(entry and entry["error"]) for entry in arm["seeds"].values()]
@@ -135,7 +192,11 @@ def _winners(better: Sequence[_Rival]) -> str:
 
 
 def _kept(rivals: Sequence[_Rival], baseline: str) -> str:
-    more_seeds = ", or train with more seeds" if any(of.may_need_seeds for of in rivals) else ""
+    more_seeds = ""
+    if any(of.seeds < FEWEST_SEEDS for of in rivals):
+        more_seeds = f", or train with {FEWEST_SEEDS} seeds or more, as fewer show hardly anything"
+    elif any(of.may_need_seeds for of in rivals):
+        more_seeds = ", or train with more seeds"
     return (
         f"At the same inference cost nothing here is shown to be better than {baseline}: "
         f"keep to {baseline}{more_seeds}."

@@ -1,5 +1,6 @@
 """What a person sees of a comparison while it goes on."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class RunsDisplay:
 
     def __init__(self, jobs: Sequence[Job], done: int, console: Console | None = None) -> None:
         self._jobs = list(jobs)
+        self._work = _work(jobs)
         self.progress = Done(done, all=done + len(jobs))
         self._console = console or Console(force_terminal=None if sys.stdout.isatty() else False)
         self._started = self._looked = time.monotonic()
@@ -59,6 +61,11 @@ class RunsDisplay:
         self._live = Live(get_renderable=lambda: self._view, console=self._console)
 
     def __enter__(self) -> Self:
+        if self._jobs:
+            most = max(job.epochs for job in self._jobs)
+            up_to = f", of up to {most} epochs each" if most else ""
+            left = f"{len(self._jobs)} of {self.progress.all} runs to do{up_to}"
+            self._console.out(left, highlight=False)
         if self._console.is_interactive:
             self._live.start()
         return self
@@ -85,7 +92,7 @@ class RunsDisplay:
             if outcome.rounds:
                 told = f"{outcome.rounds} rounds, {duration(outcome.seconds)}"
         place = now.done + now.failed + 1
-        self._console.out(f"{place}/{now.all}  {job.name}: {told}", highlight=False)
+        self._console.out(f"{place}/{now.all}  {job.name}: {told}{self._left()}", highlight=False)
 
     def _table(self) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -105,4 +112,25 @@ class RunsDisplay:
         return table
 
     def _caption(self) -> str:
-        return f"{self.progress}, elapsed {duration(time.monotonic() - self._started)}"
+        return f"{self.progress}, elapsed {duration(self._elapsed)}{self._left()}"
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _left(self) -> str:
+        """A guess, as if all epochs took as long and none stopped early; none before a run is done.
+
+        What is going on counts as not begun, so that it is too long rather than too short.
+        """
+        left = _work(self._jobs)
+        done = self._work - left
+        if not (left and done):
+            return ""
+        minutes = math.ceil(self._elapsed * left / done / 60)
+        return f", about {minutes // 60}:{minutes % 60:02} hours left"
+
+
+def _work(jobs: Sequence[Job]) -> int:
+    """Epochs of peers that these may train."""
+    return sum(job.epochs * job.peers for job in jobs)

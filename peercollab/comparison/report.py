@@ -35,13 +35,13 @@ def write_comparison_report(folder: Path, result: Mapping[str, Any]) -> Path:
     PeercollabError
         The result is of another version, or the page cannot be written.
     """
-    name = escape(folder.resolve().name)
+    name = folder.resolve().name
     with telling_of_damage(folder):
-        text = page(name, [f"<h1>Comparison {name}</h1>", *_body(result)])
+        text = page(escape(name), [f"<h1>Comparison {escape(name)}</h1>", *_body(name, result)])
     return write_page(text, folder / REPORT)
 
 
-def _body(result: Mapping[str, Any]) -> Iterator[str]:
+def _body(name: str, result: Mapping[str, Any]) -> Iterator[str]:
     data = result["data"]
     yield (
         f"<p>Data {escape(data['name'])}: {data['users']:,} users, {data['items']:,} items, "
@@ -89,7 +89,7 @@ def _body(result: Mapping[str, Any]) -> Iterator[str]:
             [_trial(trial) for trial in result["trials"]],
         )
     yield "<h2>How it was made</h2>"
-    yield f"<p><code>{escape(result['command'])}</code></p>"
+    yield f"<p><code>{escape(result['command'])} --out {escape(name)}</code></p>"
     yield details("Arms", {arm["name"]: _what(arm) for arm in result["arms"]})
 
 

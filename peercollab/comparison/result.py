@@ -88,6 +88,7 @@ def _result(
         for trial in chosen
     ]
     found = differences(folder, [trial.arm for trial in chosen], entries, baseline)
+    popularity = _popularity(folder, [trial.arm for trial in chosen], entries)
     histories = data.histories
     return {
         "peercollab": __version__,
@@ -103,9 +104,10 @@ def _result(
         "metric": SELECTION_METRIC,
         "baseline": baseline,
         "arms": arms,
+        "popularity": popularity,
         "differences": found,
         "notes": folder.notes(),
-        "conclusion": conclusion(found, arms, baseline)
+        "conclusion": conclusion(found, arms, baseline, popularity)
         if None not in found_out
         else "The search for options has not come to its end.",
         "trials": [
@@ -151,6 +153,7 @@ def entry_of(folder: ComparisonFolder, arm: Arm, seed: int) -> Entry | None:
         "validation": metrics["validation"],
         "test": metrics["test"],
         "selected": metrics["selected"],
+        "folder": str(folder.last(arm, seed).folder.relative_to(folder.path)),
         "rounds": max(outcome.rounds for outcome in outcomes),
         "seconds": sum(outcome.seconds for outcome in outcomes),
         "core_seconds": sum(outcome.core_seconds for outcome in outcomes),
@@ -192,6 +195,21 @@ def differences(
             others=len(folder.looked_at() - {baseline} - ranks.keys()),
         )
     ]
+
+
+def _popularity(
+    folder: ComparisonFolder,
+    arms: Sequence[Arm],
+    entries: Mapping[str, Mapping[int, Entry | None]],
+) -> float | None:
+    """What recommending the same popular items to all comes to on test, once anything is done."""
+    for arm in arms:
+        for seed, entry in entries[arm.name].items():
+            if is_whole(entry):
+                training, *_ = folder.trainings(arm, seed)
+                of_test = RunFolder(training.folder).metrics()["popularity"]["test"]
+                return float(of_test[SELECTION_METRIC])
+    return None
 
 
 def _most(values: Iterable[int | None]) -> int | None:

@@ -1,13 +1,18 @@
 """How a comparison stands, from its folder alone."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from peercollab.comparison.conclusion import advised_run
 from peercollab.comparison.display import Done
 from peercollab.comparison.folder import ASKED, COMPARISON, read_comparison, telling_of_damage
 from peercollab.comparison.table import failures_of, left_of
 from peercollab.errors import PeercollabError
+from peercollab.models.saved import WEIGHTS
 from peercollab.results.heartbeat import last_beat
+from peercollab.results.run_folder import BEST, read_config, recommend_command
 
 
 def is_comparison(folder: Path) -> bool:
@@ -29,12 +34,14 @@ def comparison_in_words(folder: Path) -> str:
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
     left, is_ended = None, False
+    serving: list[str] = []
     if not going_on and (folder / COMPARISON).is_file():
         with telling_of_damage(folder):
             result = read_comparison(folder)
             left = left_of(result)
             # Trials, and arms that are left out now, may have failed without anything being left.
             is_ended = not left and not failures_of(result)
+            serving = serving_of(folder, result)
     state = "ended" if is_ended else "not going on"
     if beat and going_on:
         state = f"going on (process {beat.pid} on {beat.host})"
@@ -53,7 +60,7 @@ def comparison_in_words(folder: Path) -> str:
         ]
         lines.append("next: wait")
     elif is_ended:
-        lines.append(f"next: peercollab report {folder}")
+        lines.append(f"next: {', or '.join([*serving, f'peercollab report {folder}'])}")
     elif left is not None:
         lines += left
         lines.append(
@@ -63,6 +70,23 @@ def comparison_in_words(folder: Path) -> str:
     else:
         lines.append("next: the same peercollab compare goes on with it")
     return "\n".join(lines)
+
+
+def serving_of(folder: Path, result: Mapping[str, Any]) -> list[str]:
+    """The command that recommends with the model to take, if it is there.
+
+    Parameters
+    ----------
+    folder
+        The comparison's.
+    result
+        As in ``comparison.json``.
+    """
+    advised = advised_run(result)
+    # Where a comparison was restored there are no models.
+    if advised is None or not (folder / advised / BEST / WEIGHTS).is_file():
+        return []
+    return [recommend_command(folder / advised, read_config(folder / advised))]
 
 
 def _outcome(path: Path) -> str | None:

@@ -30,6 +30,19 @@ HEAD = (
 )
 BASELINE = "baseline"
 
+# Columns that give way, the first first, where a terminal is too narrow for all.
+LEAST_WANTED = (
+    "GPU memory",
+    "memory",
+    "rounds",
+    "validation",
+    "inference",
+    "time",
+    "seeds",
+    "GPU-h",
+    "core-h",
+)
+
 
 def table_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The head and a row for each arm; of costs, what one seed took on average.
@@ -99,6 +112,12 @@ def cut_short(result: Mapping[str, Any]) -> list[str]:
     return [f"best in the last of all rounds, so that more --epochs may help: {', '.join(names)}"]
 
 
+def popularity_of(result: Mapping[str, Any]) -> list[str]:
+    """A line that says what models are worth beside none; of an earlier version it is not known."""
+    value = result.get("popularity")
+    return [] if value is None else [f"what is popular, recommended to all: {value:.4f} on test"]
+
+
 def remarks_on(result: Mapping[str, Any]) -> list[str]:
     """Lines that stand below the table: what it lacks, and what it does not say."""
     return [
@@ -106,6 +125,7 @@ def remarks_on(result: Mapping[str, Any]) -> list[str]:
         *left_of(result),
         *seeds_of(result),
         *cut_short(result),
+        *popularity_of(result),
         # Of an earlier version none are known.
         *(f"note: {note}" for note in result.get("notes", ())),
     ]
@@ -114,17 +134,31 @@ def remarks_on(result: Mapping[str, Any]) -> list[str]:
 def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table, what may be said of each arm, and what to do."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    head, *rows = table_of(result)
+    all_columns = table_of(result)
+    head, *rows = _fitting(all_columns, console.width) if console.is_terminal else all_columns
     for at, name in enumerate(head):
         table.add_column(name, justify="right" if at else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     print_whole(console, table)
+    if left_out := [name for name in all_columns[0] if name not in head]:
+        console.out(f"in the report alone: {', '.join(left_out)}", highlight=False)
     for line in remarks_on(result):
         console.out(line, highlight=False)
     for of in result["differences"]:
         console.out(of["verdict"], highlight=False)
     console.out(result["conclusion"], highlight=False)
+
+
+def _fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    """As many columns as there is room for, and those that a claim needs in any case."""
+    columns = list(zip(*rows, strict=True))
+    for name in LEAST_WANTED:
+        # Rich puts a blank on either side, and one between columns.
+        if sum(3 + max(map(len, column)) for column in columns) <= width:
+            break
+        columns = [column for column in columns if column[0] != name]
+    return list(zip(*columns, strict=True))
 
 
 def _row(

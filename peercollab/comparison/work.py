@@ -81,6 +81,10 @@ class Job(Protocol):
     def epochs(self) -> int:
         """The most that it trains."""
 
+    @property
+    def peers(self) -> int:
+        """Whose each of these is."""
+
     def do(self, loaded: Loaded) -> bool:
         """Do what is left of it, if anything is; whether anything was."""
 
@@ -120,6 +124,10 @@ class TrainingJob:
     @property
     def epochs(self) -> int:
         return self.training.options.training.epochs
+
+    @property
+    def peers(self) -> int:
+        return self.training.options.execution.peers
 
     @property
     def options(self) -> TrainOptions:
@@ -194,6 +202,7 @@ class EndingJob:
     seed: int
     folder: Path
     epochs: int = 0
+    peers: int = 0
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from peercollab.data.demo import DEMO_FILE
 from peercollab.data.sequences import IdArray, Int32Array, Int64Array
 from peercollab.data.split import HoldOut
 from peercollab.disk import replacing, writing
@@ -258,6 +259,16 @@ def resume_command(run: Path, config: Mapping[str, Any]) -> str:
     return shlex.join(["peercollab", "train", "--resume", str(run), *named])
 
 
+def recommend_command(run: Path, config: Mapping[str, Any]) -> str:
+    """What recommends to the users that a run was trained on."""
+    demo = run / DEMO_FILE
+    histories = str(demo) if demo.is_file() else config["data"]
+    model = own_names(config).get("--model")
+    named = [] if model is None else ["--model", model]
+    command = ["peercollab", "recommend", str(run), "--histories", histories, *named, "--k", "10"]
+    return shlex.join(command)
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """The ``config.json`` of a run.
 
@@ -271,7 +282,7 @@ def read_config(run: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         if not run.exists():
-            raise PeercollabError(f"{run} does not exist: give the --out of a training") from error
+            raise PeercollabError(f"{run} does not exist: give the folder of a run") from error
         raise PeercollabError(
             f"{run} is not the folder of a run ({CONFIG} is missing): give the --out of a training"
         ) from error

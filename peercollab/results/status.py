@@ -15,8 +15,8 @@ from peercollab.results.run_folder import (
     METRICS,
     ROUNDS,
     RunFolder,
-    own_names,
     read_config,
+    recommend_command,
     resume_command,
 )
 from peercollab.training.metrics import SELECTION_METRIC
@@ -150,7 +150,7 @@ def in_words(status: Status) -> str:
         f"last sign {duration(status.age)} ago"
     ]
     if status.record_age is not None:
-        lines.append(f"last record {duration(status.record_age)} ago")
+        lines.append(f"last round ended {duration(status.record_age)} ago")
     if best := status.best:
         whose = f" (peer {best['peer']}, round {best['round']})" if "peer" in best else ""
         lines.append(f"best validation {SELECTION_METRIC} {best[SELECTION_METRIC]:.4f}{whose}")
@@ -158,8 +158,8 @@ def in_words(status: Status) -> str:
         lines.append(f"test {SELECTION_METRIC} {status.test:.4f}")
     lines += map(_peer_in_words, status.peers)
     if status.seconds:
-        phases = ", ".join(f"{name} {spent:.3g} s" for name, spent in status.seconds.items())
-        lines.append(f"last round: {phases}")
+        phases = ", ".join(f"{name} {_short(spent)} s" for name, spent in status.seconds.items())
+        lines.append(f"last round took: {phases}")
     if earlier := len(status.events) - MOST_EVENTS:
         if earlier > 0:
             lines.append(f"{earlier} earlier events, in rounds.jsonl")
@@ -167,6 +167,10 @@ def in_words(status: Status) -> str:
     if status.checkpoint is not None:
         lines.append(f"last complete checkpoint: after round {status.checkpoint}")
     return "\n".join([*lines, f"next: {status.next}"])
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds >= 0.01 else "< 0.01"
 
 
 def _state(beat: Beat | None, *, ended: bool) -> State:
@@ -253,11 +257,9 @@ def _next(
     run: Path, config: Mapping[str, Any], state: State, rounds: int, checkpoint: int | None
 ) -> str:
     if state == "ended":
-        own = own_names(config).get("--model")
-        model = f" --model {own}" if own else ""
         # What several runs of a comparison came to is a model without rounds to report.
         report = f", or peercollab report {run}" if rounds else ""
-        return f"peercollab recommend {run}{model}{report}"
+        return f"{recommend_command(run, config)}{report}"
     if state == "running":
         return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
     if checkpoint is None:

@@ -52,9 +52,10 @@ def _limit(it: Comparison) -> str:
         return f"Alone it would be shown, but the most extreme of {it.arms} arms may be so by luck."
     trainings = _told(it.new_trainings, it)
     if it.new_trainings.shown and not it.new_users.shown:
+        lack = "" if it.enough_users else ", which takes more users, not more seeds"
         return (
             f"On these very users other trainings would differ ({trainings}); on other users it "
-            "is not shown, which takes more users, not more seeds."
+            f"is not shown{lack}."
         )
     if it.new_trainings.shown:
         return (

@@ -30,7 +30,7 @@ def require_same_again(record: Mapping[str, Any], path: Path) -> None:
         assert arm["seeds"] == told
     found = json.loads(json.dumps(differences(folder, arms, entries, baseline)))
     assert _is_same(record["differences"], found)
-    assert record["conclusion"] == conclusion(found, record["arms"], baseline)
+    assert record["conclusion"] == conclusion(found, record["arms"], baseline, record["popularity"])
 
 
 def _is_same(told: Any, found: Any) -> bool:

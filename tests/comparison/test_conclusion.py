@@ -5,21 +5,29 @@ from typing import Any
 
 import pytest
 
-from peercollab.comparison.conclusion import conclusion
+from peercollab.comparison.conclusion import advised_run, conclusion
 
 SHOWN, NOT_SHOWN = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}
 
 
 def arm(name: str, parameters: int = 100, hours: float = 1.0, gpu: float = 0.0) -> dict[str, Any]:
-    """Three seeds that took so many core-hours each, and one that is not done."""
+    """Three seeds that took so many core-hours each, the second of them best on validation."""
     entry = {
         "error": None,
         "parameters": parameters,
         "core_seconds": 3600 * hours,
         "gpu_seconds": 3600 * gpu,
     }
-    seeds = {str(seed): entry for seed in (1, 2, 3)}
-    return {"name": name, "inference_cost": 1, "seeds": {**seeds, "4": None}}
+    seeds = {
+        str(seed): entry
+        | {
+            "test": {"ndcg@10": 0.1},
+            "validation": {"ndcg@10": 0.2 if seed == 2 else 0.1},
+            "folder": f"runs/{name}/seed-{seed}",
+        }
+        for seed in (1, 2, 3)
+    }
+    return {"name": name, "inference_cost": 1, "seeds": seeds}
 
 
 def beside(name: str, gain: float, *, shown: bool, seeds: int = 3) -> dict[str, Any]:
@@ -48,7 +56,7 @@ KEEP = (
 
 
 def told(differences: list[dict[str, Any]], *arms: Mapping[str, Any]) -> str:
-    return conclusion(differences, [BASELINE, *arms], "solo-long")
+    return conclusion(differences, [BASELINE, *arms], "solo-long", 0.05)
 
 
 def test_the_best_that_is_shown_is_told_with_its_cost_and_then_the_others() -> None:
@@ -69,9 +77,11 @@ def test_what_is_ahead_and_not_shown_may_be_by_more_seeds() -> None:
     countable = beside("papa", 0.01, shown=False) | {"seeds_needed": 9}
     hopeless = beside("papa", 0.01, shown=False)
     behind = beside("papa", -0.01, shown=False) | {"seeds_needed": 9}
-    for difference, more in ((one_seed, 1), (countable, 1), (hopeless, 0), (behind, 0)):
-        expected = f"{KEEP}{', or train with more seeds' if more else ''}."
-        assert told([difference], arm("papa")) == expected
+    few = ", or train with 3 seeds or more, as fewer show hardly anything"
+    more = ", or train with more seeds"
+    expected = ((one_seed, few), (countable, more), (hopeless, ""), (behind, ""))
+    for difference, advice in expected:
+        assert told([difference], arm("papa")) == f"{KEEP}{advice}."
 
 
 def test_the_cheapest_that_may_be_as_good_is_told() -> None:
@@ -87,7 +97,7 @@ def test_the_cheapest_that_may_be_as_good_is_told() -> None:
     # A few per cent are no saving, and fewer than three seeds show hardly anything.
     assert told(differences[2:], *arms) == f"{KEEP}."
     few = [beside("solo", -0.001, shown=False, seeds=2)]
-    assert told(few, *arms) == f"{KEEP}."
+    assert "Nor is" not in told(few, *arms)
 
 
 @pytest.mark.parametrize("gain", [0.02, -0.02])
@@ -104,30 +114,63 @@ def test_one_model_that_still_gains_by_more_epochs_is_told(gain: float) -> None:
 def test_costs_on_a_gpu_are_those_of_the_gpu_and_are_not_compared_with_cores() -> None:
     won = [beside("papa", 0.02, shown=True)]
     on_gpu = arm("solo-long", hours=9.0, gpu=0.5)
-    assert conclusion(won, [on_gpu, arm("papa", gpu=1.0)], "solo-long").endswith(
+    assert conclusion(won, [on_gpu, arm("papa", gpu=1.0)], "solo-long", None).endswith(
         "for 2.0 times the training (1.00 against 0.50 GPU-hours a seed)."
     )
     for baseline, own in ((on_gpu, arm("papa")), (BASELINE, arm("papa", gpu=1.0))):
-        assert conclusion(won, [baseline, own], "solo-long").endswith(
+        assert conclusion(won, [baseline, own], "solo-long", None).endswith(
             "3 seeds, trained in part on other devices, so that costs cannot be compared."
         )
     some = arm("papa", gpu=1.0)
     some["seeds"]["2"] = arm("papa")["seeds"]["2"]
-    assert conclusion(won, [on_gpu, some], "solo-long").endswith("costs cannot be compared.")
+    assert conclusion(won, [on_gpu, some], "solo-long", None).endswith("costs cannot be compared.")
 
 
 def test_without_a_baseline_it_is_said_why() -> None:
     failed = {**BASELINE, "seeds": {"1": {"error": "lower --lr"}, "2": {"error": "lower --lr"}}}
-    assert conclusion([], [failed, arm("papa")], "solo-long") == (
+    assert conclusion([], [failed, arm("papa")], "solo-long", None) == (
         "solo-long failed under every seed, so there is nothing to compare with."
     )
     failed["seeds"]["2"] = None
     too_little = "Too little has come to an end for a comparison."
-    assert conclusion([], [failed, arm("papa")], "solo-long") == too_little
-    assert conclusion([], [BASELINE], "solo-long") == too_little
+    assert conclusion([], [failed, arm("papa")], "solo-long", None) == too_little
+    assert conclusion([], [BASELINE], "solo-long", None) == too_little
     papa = arm("papa")
-    assert conclusion([], [BASELINE, papa], "solo-long") == too_little
+    assert conclusion([], [BASELINE, papa], "solo-long", None) == too_little
     papa["seeds"]["2"] = {"error": "lower --lr"}
-    assert conclusion([], [BASELINE, papa], "solo-long") == (
+    assert conclusion([], [BASELINE, papa], "solo-long", None) == (
         "All but solo-long failed under some seed, so there is nothing to compare."
     )
+
+
+def test_what_is_not_done_is_told_first() -> None:
+    papa = arm("papa")
+    papa["seeds"]["3"] = None
+    so_far = told([beside("papa", -0.01, shown=False, seeds=2)], papa)
+    assert so_far.startswith(
+        f"Not finished, 5 of 6 seeds of arms are done, so this may change. {KEEP}"
+    )
+
+
+def test_models_that_have_learned_nothing_are_told_apart_from_none() -> None:
+    differences = [beside("papa", -0.01, shown=False)]
+    arms = [BASELINE, arm("papa")]
+    below = conclusion(differences, arms, "solo-long", 0.1)
+    assert below == (
+        f"{KEEP}. But no arm is above what is popular, recommended to everybody (0.1000): see to "
+        "it first that one model learns, with more --epochs or another --lr."
+    )
+    assert conclusion(differences, arms, "solo-long", 0.0999) == f"{KEEP}."
+
+
+def test_the_model_to_take_is_the_best_on_validation_of_the_arm_that_is_advised() -> None:
+    result = {
+        "metric": "ndcg@10",
+        "baseline": "solo-long",
+        "arms": [BASELINE, arm("papa"), arm("wide", parameters=400)],
+        "differences": [beside("wide", 0.02, shown=True), beside("papa", 0.01, shown=True)],
+    }
+    assert advised_run(result) == "runs/papa/seed-2"
+    result["differences"] = [beside("papa", 0.01, shown=False)]
+    assert advised_run(result) == "runs/solo-long/seed-2"
+    assert advised_run(result | {"differences": []}) is None

@@ -1,6 +1,7 @@
 """How a comparison stands is told from its folder alone."""
 
 import json
+import shlex
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -67,7 +68,7 @@ def test_it_has_ended_though_an_arm_that_is_left_out_failed(changed: Changed) ->
     compare(changed(seeds=1))
     told = comparison_in_words(changed().folder).splitlines()
     assert told[0].endswith("a comparison, ended; 2 trainings done, 1 failed")
-    assert told[-1].startswith("next: peercollab report")
+    assert told[-1].startswith("next: peercollab recommend")
 
 
 def test_what_is_not_done_of_one_that_was_stopped_is_told(
@@ -105,10 +106,18 @@ def test_arms_that_all_seeds_keep_from_the_last_round_are_named() -> None:
 def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixture[str]) -> None:
     options = changed(seeds=1)
     compare(options)
-    assert comparison_in_words(options.folder).splitlines() == [
-        f"{options.folder}: a comparison, ended; 2 trainings done",
-        f"next: peercollab report {options.folder}",
-    ]
+    said, what_next = comparison_in_words(options.folder).splitlines()
+    assert said == f"{options.folder}: a comparison, ended; 2 trainings done"
+    recommend, _, report = what_next.removeprefix("next: ").partition(", or ")
+    assert report == f"peercollab report {options.folder}"
+    assert str(options.folder / "runs" / "solo" / "seed-5") in recommend
+    assert main(shlex.split(recommend)[1:]) == 0
+    for not_of_a_comparison in (
+        ["recommend", str(options.folder), "--histories", options.data],
+        ["status", str(options.folder), "--json"],
+    ):
+        assert main(not_of_a_comparison) == 2
+        assert "is a comparison: name one of its runs, such as" in capsys.readouterr().err
     # A soup has come to one model, which is served as that of a run is.
     compare(changed(seeds=1, arms=("solo", "soup")))
     capsys.readouterr()
@@ -120,7 +129,8 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
     assert main(["status", soup]) == 0
     told = capsys.readouterr().out
     assert "best validation ndcg@10 " in told
-    assert told.endswith(f"next: peercollab recommend {soup}\n")
+    named = f"--histories {options.data} --k 10"
+    assert told.endswith(f"next: peercollab recommend {soup} {named}\n")
 
 
 def test_one_that_has_not_come_to_anything_says_so(
