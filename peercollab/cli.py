@@ -13,15 +13,19 @@ from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 import tyro
-from rich.console import Console
 
 from peercollab.command_line import did_you_mean, parse, unless_given, value_of
 from peercollab.comparison.compare import compare
 from peercollab.comparison.entry import whole_entries
-from peercollab.comparison.folder import COMPARISON, read_comparison
+from peercollab.comparison.folder import read_comparison
 from peercollab.comparison.options import CompareOptions, require_no_option_of_an_arm
 from peercollab.comparison.report import write_comparison_report
-from peercollab.comparison.status import comparison_in_words, is_comparison, serving_of
+from peercollab.comparison.status import (
+    comparison_in_words,
+    is_comparison,
+    require_no_comparison,
+    serving_command,
+)
 from peercollab.comparison.table import print_comparison
 from peercollab.config_file import PresetName, expanded
 from peercollab.data.layout import Layout, ReadOptions
@@ -30,7 +34,7 @@ from peercollab.data.read import read_interactions
 from peercollab.doctor import doctor, render
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
-from peercollab.results.display import print_results
+from peercollab.results.display import print_results, standard_output
 from peercollab.results.report import write_report
 from peercollab.results.run_folder import read_config, recommend_command
 from peercollab.results.status import in_words, status
@@ -153,14 +157,14 @@ def _parse(arguments: Sequence[str]) -> Any:
     if arguments[:1] == ["compare"]:
         require_no_option_of_an_arm(arguments[1:])
     if arguments[:1] != ["train"] or "--help" in arguments:
-        return parse(Command, arguments, command=arguments[0])
+        return parse(Command, arguments, arguments[0])
     told = expanded(arguments[1:])
     if (run := value_of("--resume", told)) is None:
-        return parse(Command, ["train", *told], command="train").options
+        return parse(Command, ["train", *told], "train").options
     # What is not told anew is as it was.
     named = [value for option in ("--rule", "--model") if (value := value_of(option, told))]
     stored = stored_options(Path(run), named)
-    return parse(TrainCommand, told, default=TrainCommand.of(stored), command="train").options
+    return parse(TrainCommand, told, "train", default=TrainCommand.of(stored)).options
 
 
 def _require_command(word: str) -> None:
@@ -168,9 +172,12 @@ def _require_command(word: str) -> None:
     names = [get_args(of)[1].name for of in get_args(Command)]
     if word in names or word in ("-h", "--help"):
         return
-    is_named = word and not word.startswith("-")
-    said = f"there is no command {word}: take" if is_named else "name a command first:"
-    raise PeercollabError(f"{said} one of {', '.join(names)}{did_you_mean(word, names)}")
+    those = ", ".join(names)
+    if not word or word.startswith("-"):
+        raise PeercollabError(f"name a command first: one of {those}")
+    raise PeercollabError(
+        f"there is no command {word}: take one of {those}{did_you_mean(word, names)}"
+    )
 
 
 def _run(
@@ -191,12 +198,12 @@ def _run(
             print(comparison_in_words(command.run))
             return 0
         case StatusOptions():
-            _require_run(command.run)
+            require_no_comparison(command.run)
             stands = status(command.run)
             print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
             return 0
         case RecommendOptions():
-            _require_run(command.run)
+            require_no_comparison(command.run)
             return _recommend(command)
         case ReportOptions() if is_comparison(command.run):
             result = read_comparison(command.run)
@@ -215,7 +222,7 @@ def _run(
 def _train(options: TrainOptions) -> int:
     result = train(options)
     report = write_report(result.folder)
-    print_results(Console(), result.metrics)
+    print_results(standard_output(), result.metrics)
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
     print(f"next: {recommend_command(result.folder, read_config(result.folder))}")
@@ -224,22 +231,13 @@ def _train(options: TrainOptions) -> int:
 
 def _compare(options: CompareOptions) -> int:
     result = compare(options)
-    print_comparison(Console(), result)
+    print_comparison(standard_output(), result)
     print(f"report: {write_comparison_report(options.folder, result)}")
-    for command in serving_of(options.folder, result):
-        print(f"next: {command}")
+    if (serving := serving_command(options.folder, result)) is not None:
+        print(f"next: {serving}")
     if not any(map(whole_entries, result["arms"])):
         raise PeercollabError("no training came to a model: see the lines below the table")
     return 0
-
-
-def _require_run(folder: Path) -> None:
-    """Refuse the folder of a comparison, which holds those of many runs."""
-    if is_comparison(folder):
-        raise PeercollabError(
-            f"{folder} is a comparison: name one of its runs, such as {folder / 'runs' / 'solo'}"
-            f"/seed-10; all that it came to is in {folder / COMPARISON}"
-        )
 
 
 def _recommend(options: RecommendOptions) -> int:

@@ -55,11 +55,11 @@ def require_owned(
         )
 
 
-def parse(commands: Any, arguments: Sequence[str], default: Any = None, command: str = "") -> Any:
+def parse(commands: Any, arguments: Sequence[str], command: str, default: Any = None) -> Any:
     """The command that the arguments describe: an instance of one of the dataclasses.
 
-    With a `default`, what the arguments do not say is as it is there. The `command` is the word
-    whose help a message points to.
+    With a `default`, what the arguments do not say is as it is there. A message points to the help
+    of `command`.
 
     Raises
     ------
@@ -112,8 +112,7 @@ def _in_a_line(panel: str, command: str) -> str:
         return _not_a_choice(choice[1], choice[2], choice[3], number="<class 'int'>" in said)
     said, _, _ = said.partition(". Got errors:")
     rest = " ".join(sections[1:])
-    help = " ".join(["peercollab", *command.split(), "--help"])
-    return f"{said}{_nearest_name(said, rest)} (see {help})"
+    return f"{said}{_nearest_name(said, rest)} (see peercollab {command} --help)"
 
 
 def _not_a_choice(option: str, wrong: str, listed: str, *, number: bool = False) -> str:

@@ -145,7 +145,7 @@ def fit(
     try:
         folder = temporary / "run" if out is None else Path(out)
         path = _as_file(data, temporary)
-        told: _Told = parse(_Told, words, default=_Told(out=folder, data=str(path)))
+        told: _Told = parse(_Told, words, "train", default=_Told(out=folder, data=str(path)))
         asked = {field.name: getattr(told, field.name) for field in fields(told)}
         train(TrainOptions(**asked if given is None else asked | {"model": given}))
         result = FitResult(folder, model if given is not None or is_own(told.model.model) else None)

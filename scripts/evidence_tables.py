@@ -33,21 +33,21 @@ def main() -> None:
 def filled(document: str, read: Callable[[str], Record]) -> str:
     """The document with what stands between its markers made anew."""
     return MARKED.sub(
-        lambda part: f"{part[1]}\n{KINDS[part[2]](part[3], read(part[3]))}\n\n{part[4]}", document
+        lambda part: f"{part[1]}\n{KINDS[part[2]](read(part[3]))}\n\n{part[4]}", document
     )
 
 
 def read_record(name: str) -> Record:
-    """What a comparison, or a row of models, came to."""
-    return dict(json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")))
+    """What a comparison, or a row of models, came to; and the record's name."""
+    return json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")) | {"name": name}
 
 
-def comparison(name: str, record: Record) -> str:
+def comparison(record: Record) -> str:
     """Data, command, table, remarks and conclusion."""
     return "\n\n".join(
         [
             _told(record["data"]),
-            f"```sh\n{record['command']} --out runs/{name}\n```",
+            f"```sh\n{record['command']} --out runs/{record['name']}\n```",
             _table(*table_of(record)),
             *remarks_on(record),
             record["conclusion"],
@@ -55,7 +55,7 @@ def comparison(name: str, record: Record) -> str:
     )
 
 
-def shares(_: str, record: Record) -> str:
+def shares(record: Record) -> str:
     """What each peer took of its donors, layer by layer, of arms where that differs by layer."""
     rows = []
     for arm in record["arms"]:
@@ -68,7 +68,7 @@ def shares(_: str, record: Record) -> str:
     return _table(("arm", "layer", "donors' share in peer 1, 2, ..."), *rows)
 
 
-def similarity(_: str, record: Record) -> str:
+def similarity(record: Record) -> str:
     """How alike peers are before they mix, by arm and scope, at some rounds and at the last."""
     rows = []
     for arm in record["arms"]:
@@ -79,7 +79,7 @@ def similarity(_: str, record: Record) -> str:
     return _table(("arm", "scope", *(f"round {of}" for of in ROUNDS), "last"), *rows)
 
 
-def models(_: str, record: Record) -> str:
+def models(record: Record) -> str:
     """What each model came to, beside popularity."""
     rows = [
         (
@@ -104,7 +104,7 @@ def models(_: str, record: Record) -> str:
     )
 
 
-KINDS: Mapping[str, Callable[[str, Record], str]] = {
+KINDS: Mapping[str, Callable[[Record], str]] = {
     "comparison": comparison,
     "models": models,
     "shares": shares,

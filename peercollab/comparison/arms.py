@@ -264,7 +264,7 @@ def _require_free(name: str) -> None:
 
 def _options(name: str, words: Sequence[str], base: TrainOptions) -> TrainOptions:
     try:
-        options: TrainOptions = parse(TrainOptions, words, default=base)
+        options: TrainOptions = parse(TrainOptions, words, "train", default=base)
     except PeercollabError as error:
         raise PeercollabError(f"arm {name}: {error}") from error
     for option, path in COMMON.items():

@@ -31,31 +31,40 @@ def conclusion(
         return _nothing_compared(arms, baseline)
     rivals = _rivals(differences, arms, baseline)
     better = _better(rivals)
+    left = _left(arms)
     sentences = [
-        _unfinished(arms),
-        *([_winners(better)] if better else [_kept(rivals, baseline), _as_good(rivals)]),
+        f"Not finished: {left}." if left else "",
+        _unlearned(popularity) if popularity is not None and _best(arms) <= popularity else "",
+        *([_winners(better)] if better else [_kept(rivals, baseline, left), _as_good(rivals)]),
         _too_short(rivals, baseline),
-        _unlearned(arms, popularity),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def advised_run(result: Mapping[str, Any]) -> str | None:
-    """The folder of a model to take, within the comparison's: of the best arm that is shown to be
-    better, or of the baseline, the seed that is best on validation. None if nothing is compared.
+    """The folder, within the comparison's, of the run whose model is to be taken.
 
     Parameters
     ----------
     result
         As in ``comparison.json``.
+
+    Returns
+    -------
+    str or None
+        Of the best arm that is shown to be better, or of the baseline, the seed that is best on
+        validation; None where nothing is compared, nothing was learned, or an earlier version has
+        not written it down.
     """
-    if not result["differences"]:
+    popularity = result.get("popularity")
+    if not result["differences"] or (popularity and _best(result["arms"]) <= popularity):
         return None
     better = _better(_rivals(result["differences"], result["arms"], result["baseline"]))
     name = better[0].name if better else result["baseline"]
     (entries,) = (whole_entries(arm) for arm in result["arms"] if arm["name"] == name)
-    best = max(entries, key=lambda entry: entry["validation"][result["metric"]])
-    return str(best["folder"])
+    best = max(entries, key=lambda entry: entry["validation"][SELECTION_METRIC])
+    folder: str | None = best.get("folder")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -146,26 +155,30 @@ def _better(rivals: Sequence[_Rival]) -> list[_Rival]:
     return sorted((of for of in rivals if of.is_better), key=lambda of: -of.gain)
 
 
-def _unfinished(arms: Sequence[Mapping[str, Any]]) -> str:
+def _left(arms: Sequence[Mapping[str, Any]]) -> str:
     entries = [entry for arm in arms for entry in arm["seeds"].values()]
-    if None not in entries:
-        return ""
-    done = sum(entry is not None for entry in entries)
-    return f"Not finished, {done} of {len(entries)} seeds of arms are done, so this may change."
+    left = entries.count(None)
+    return (
+        f"of {len(entries)} seeds of arms {left} {'is' if left == 1 else 'are'} left"
+        if left
+        else ""
+    )
 
 
-def _unlearned(arms: Sequence[Mapping[str, Any]], popularity: float | None) -> str:
-    """Differences among models that have learned nothing are worth nothing."""
-    means = [
+def _best(arms: Sequence[Mapping[str, Any]]) -> float:
+    """The highest mean over seeds."""
+    return max(
         mean(entry["test"][SELECTION_METRIC] for entry in entries)
         for arm in arms
         if (entries := whole_entries(arm))
-    ]
-    if popularity is None or not means or max(means) > popularity:
-        return ""
+    )
+
+
+def _unlearned(popularity: float) -> str:
+    """Differences among models that have learned nothing are worth nothing."""
     return (
-        f"But no arm is above what is popular, recommended to everybody ({popularity:.4f}): see to "
-        "it first that one model learns, with more --epochs or another --lr."
+        f"No arm is above what is popular, recommended to everybody ({popularity:.4f}): see to it "
+        "first that one model learns, with more --epochs or another --lr."
     )
 
 
@@ -191,9 +204,11 @@ def _winners(better: Sequence[_Rival]) -> str:
     )
 
 
-def _kept(rivals: Sequence[_Rival], baseline: str) -> str:
+def _kept(rivals: Sequence[_Rival], baseline: str, left: str) -> str:
     more_seeds = ""
-    if any(of.seeds < FEWEST_SEEDS for of in rivals):
+    if left:
+        more_seeds = ", or go on"
+    elif any(of.seeds < FEWEST_SEEDS for of in rivals):
         more_seeds = f", or train with {FEWEST_SEEDS} seeds or more, as fewer show hardly anything"
     elif any(of.may_need_seeds for of in rivals):
         more_seeds = ", or train with more seeds"

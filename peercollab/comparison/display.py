@@ -1,7 +1,5 @@
 """What a person sees of a comparison while it goes on."""
 
-import math
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peercollab.comparison.work import Job, Outcome
-from peercollab.results.display import duration
+from peercollab.results.display import duration, standard_output
 from peercollab.results.heartbeat import last_beat
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -53,9 +51,9 @@ class RunsDisplay:
 
     def __init__(self, jobs: Sequence[Job], done: int, console: Console | None = None) -> None:
         self._jobs = list(jobs)
-        self._work = _work(jobs)
+        self._work_done = 0
         self.progress = Done(done, all=done + len(jobs))
-        self._console = console or Console(force_terminal=None if sys.stdout.isatty() else False)
+        self._console = console or standard_output()
         self._started = self._looked = time.monotonic()
         self._view = Group()
         self._live = Live(get_renderable=lambda: self._view, console=self._console)
@@ -63,8 +61,8 @@ class RunsDisplay:
     def __enter__(self) -> Self:
         if self._jobs:
             most = max(job.epochs for job in self._jobs)
-            up_to = f", of up to {most} epochs each" if most else ""
-            left = f"{len(self._jobs)} of {self.progress.all} runs to do{up_to}"
+            up_to = f"; epochs: up to {most}" if most else ""
+            left = f"runs to do: {len(self._jobs)} of {self.progress.all}{up_to}"
             self._console.out(left, highlight=False)
         if self._console.is_interactive:
             self._live.start()
@@ -89,6 +87,7 @@ class RunsDisplay:
             told = f"failed: {outcome.error}"
         else:
             self.progress = replace(now, done=now.done + 1)
+            self._work_done += _work([job])
             if outcome.rounds:
                 told = f"{outcome.rounds} rounds, {duration(outcome.seconds)}"
         place = now.done + now.failed + 1
@@ -119,16 +118,14 @@ class RunsDisplay:
         return time.monotonic() - self._started
 
     def _left(self) -> str:
-        """A guess, as if all epochs took as long and none stopped early; none before a run is done.
+        """A guess: as if an epoch of a peer took what it did in the runs that are done.
 
-        What is going on counts as not begun, so that it is too long rather than too short.
+        What goes on counts as not begun, and where some stop early it is taken that the others do.
         """
         left = _work(self._jobs)
-        done = self._work - left
-        if not (left and done):
+        if not (left and self._work_done):
             return ""
-        minutes = math.ceil(self._elapsed * left / done / 60)
-        return f", about {minutes // 60}:{minutes % 60:02} hours left"
+        return f", about {duration(self._elapsed * left / self._work_done)} left"
 
 
 def _work(jobs: Sequence[Job]) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from peercollab.comparison.arms import Ending
+from peercollab.data.demo import DEMO_FILE
 from peercollab.data.sequences import Int32Array, Int64Array, SequenceData
 from peercollab.data.split import HOLD_OUTS, HoldOut, Spans, queries
 from peercollab.models.model import ModelSettings, SequenceModel
@@ -92,6 +93,8 @@ def end(
         shutil.copytree(runs[0] / BEST, target.best, dirs_exist_ok=True)
         save_weights(weights, target.best)
         shutil.copyfile(runs[0] / CONFIG, folder / CONFIG)
+        if (runs[0] / DEMO_FILE).is_file():
+            shutil.copyfile(runs[0] / DEMO_FILE, folder / DEMO_FILE)
     target.write_per_user(data.user_ids[queries(data.histories, "test").users], ranks)
     metrics: dict[str, Any] = {split: metrics_of(of) for split, of in ranks.items()}
     selected = {

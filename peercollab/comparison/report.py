@@ -1,5 +1,6 @@
 """The report of a comparison: one HTML file that needs nothing else."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -89,7 +90,8 @@ def _body(name: str, result: Mapping[str, Any]) -> Iterator[str]:
             [_trial(trial) for trial in result["trials"]],
         )
     yield "<h2>How it was made</h2>"
-    yield f"<p><code>{escape(result['command'])} --out {escape(name)}</code></p>"
+    command = f"{result['command']} --out {shlex.quote(name)}"
+    yield f"<p><code>{escape(command)}</code></p>"
     yield details("Arms", {arm["name"]: _what(arm) for arm in result["arms"]})
 
 

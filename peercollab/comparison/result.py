@@ -15,10 +15,11 @@ from peercollab.comparison.work import Job, read_outcome
 from peercollab.data.sequences import SequenceData
 from peercollab.results.per_user import read_per_user
 from peercollab.results.run_folder import RunFolder
+from peercollab.run import popularity_ranks
 from peercollab.significance.compare import compare_arms
 from peercollab.significance.pairing import pair
 from peercollab.significance.verdict import verdict
-from peercollab.training.metrics import SELECTION_METRIC
+from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.version import __version__
 
 
@@ -88,8 +89,9 @@ def _result(
         for trial in chosen
     ]
     found = differences(folder, [trial.arm for trial in chosen], entries, baseline)
-    popularity = _popularity(folder, [trial.arm for trial in chosen], entries)
     histories = data.histories
+    popular = popularity_ranks(histories, keep_seen=options.training.keep_seen)["test"]
+    popularity = metrics_of(popular)[SELECTION_METRIC]
     return {
         "peercollab": __version__,
         "data": {
@@ -153,7 +155,7 @@ def entry_of(folder: ComparisonFolder, arm: Arm, seed: int) -> Entry | None:
         "validation": metrics["validation"],
         "test": metrics["test"],
         "selected": metrics["selected"],
-        "folder": str(folder.last(arm, seed).folder.relative_to(folder.path)),
+        "folder": folder.last(arm, seed).folder.relative_to(folder.path).as_posix(),
         "rounds": max(outcome.rounds for outcome in outcomes),
         "seconds": sum(outcome.seconds for outcome in outcomes),
         "core_seconds": sum(outcome.core_seconds for outcome in outcomes),
@@ -195,21 +197,6 @@ def differences(
             others=len(folder.looked_at() - {baseline} - ranks.keys()),
         )
     ]
-
-
-def _popularity(
-    folder: ComparisonFolder,
-    arms: Sequence[Arm],
-    entries: Mapping[str, Mapping[int, Entry | None]],
-) -> float | None:
-    """What recommending the same popular items to all comes to on test, once anything is done."""
-    for arm in arms:
-        for seed, entry in entries[arm.name].items():
-            if is_whole(entry):
-                training, *_ = folder.trainings(arm, seed)
-                of_test = RunFolder(training.folder).metrics()["popularity"]["test"]
-                return float(of_test[SELECTION_METRIC])
-    return None
 
 
 def _most(values: Iterable[int | None]) -> int | None:

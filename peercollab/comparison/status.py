@@ -1,6 +1,7 @@
 """How a comparison stands, from its folder alone."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,15 @@ def comparison_in_words(folder: Path) -> str:
     trained = [path for path in outcomes if path.parents[1].name == "runs" and path not in failed]
     beat = last_beat(folder)
     going_on = beat is not None and beat.is_alive
-    left, is_ended = None, False
-    serving: list[str] = []
+    left, serving, is_ended = None, None, False
     if not going_on and (folder / COMPARISON).is_file():
         with telling_of_damage(folder):
             result = read_comparison(folder)
             left = left_of(result)
             # Trials, and arms that are left out now, may have failed without anything being left.
             is_ended = not left and not failures_of(result)
-            serving = serving_of(folder, result)
+            serving = serving_command(folder, result) if is_ended else None
+    report = shlex.join(["peercollab", "report", str(folder)])
     state = "ended" if is_ended else "not going on"
     if beat and going_on:
         state = f"going on (process {beat.pid} on {beat.host})"
@@ -60,11 +61,11 @@ def comparison_in_words(folder: Path) -> str:
         ]
         lines.append("next: wait")
     elif is_ended:
-        lines.append(f"next: {', or '.join([*serving, f'peercollab report {folder}'])}")
+        lines.append("next: " + "  or  ".join([serving, report] if serving else [report]))
     elif left is not None:
         lines += left
         lines.append(
-            f"next: peercollab report {folder} tells what is known; the same peercollab compare "
+            f"next: {report} tells what is known; the same peercollab compare "
             "goes on with what is not done"
         )
     else:
@@ -72,8 +73,8 @@ def comparison_in_words(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def serving_of(folder: Path, result: Mapping[str, Any]) -> list[str]:
-    """The command that recommends with the model to take, if it is there.
+def serving_command(folder: Path, result: Mapping[str, Any]) -> str | None:
+    """The command that recommends with the model to take, if there is one.
 
     Parameters
     ----------
@@ -81,12 +82,32 @@ def serving_of(folder: Path, result: Mapping[str, Any]) -> list[str]:
         The comparison's.
     result
         As in ``comparison.json``.
+
+    Raises
+    ------
+    PeercollabError
+        The model's run is damaged.
     """
     advised = advised_run(result)
     # Where a comparison was restored there are no models.
     if advised is None or not (folder / advised / BEST / WEIGHTS).is_file():
-        return []
-    return [recommend_command(folder / advised, read_config(folder / advised))]
+        return None
+    return recommend_command(folder / advised, read_config(folder / advised))
+
+
+def require_no_comparison(folder: Path) -> None:
+    """Refuse the folder of a comparison where that of a run is wanted, and name one.
+
+    Raises
+    ------
+    PeercollabError
+        It is that of a comparison.
+    """
+    if not is_comparison(folder):
+        return
+    runs = sorted(path for path in folder.glob("runs/*/seed-*") if path.is_dir())
+    one = f"name one of its runs, such as {runs[0]}" if runs else "it has no run yet"
+    raise PeercollabError(f"{folder} is a comparison, which report and status tell of: {one}")
 
 
 def _outcome(path: Path) -> str | None:

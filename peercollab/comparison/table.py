@@ -5,6 +5,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -115,7 +116,9 @@ def cut_short(result: Mapping[str, Any]) -> list[str]:
 def popularity_of(result: Mapping[str, Any]) -> list[str]:
     """A line that says what models are worth beside none; of an earlier version it is not known."""
     value = result.get("popularity")
-    return [] if value is None else [f"what is popular, recommended to all: {value:.4f} on test"]
+    return (
+        [] if value is None else [f"what is popular, recommended to everybody: {value:.4f} on test"]
+    )
 
 
 def remarks_on(result: Mapping[str, Any]) -> list[str]:
@@ -142,7 +145,8 @@ def print_comparison(console: Console, result: Mapping[str, Any]) -> None:
         table.add_row(*row)
     print_whole(console, table)
     if left_out := [name for name in all_columns[0] if name not in head]:
-        console.out(f"in the report alone: {', '.join(left_out)}", highlight=False)
+        those = ", ".join(left_out)
+        console.out(f"no room here, but in the report: {those}", highlight=False)
     for line in remarks_on(result):
         console.out(line, highlight=False)
     for of in result["differences"]:
@@ -154,10 +158,15 @@ def _fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[tuple[str, ...
     """As many columns as there is room for, and those that a claim needs in any case."""
     columns = list(zip(*rows, strict=True))
     for name in LEAST_WANTED:
-        # Rich puts a blank on either side, and one between columns.
-        if sum(3 + max(map(len, column)) for column in columns) <= width:
+        # Rich puts a blank on either side of a cell, and one between columns.
+        if sum(3 + max(map(cell_len, column)) for column in columns) - 1 <= width:
             break
-        columns = [column for column in columns if column[0] != name]
+        # What it costs to serve is left out only where it is the same for all.
+        columns = [
+            column
+            for column in columns
+            if column[0] != name or (name == "inference" and len(set(column[1:])) > 1)
+        ]
     return list(zip(*columns, strict=True))
 
 

@@ -83,7 +83,7 @@ class Job(Protocol):
 
     @property
     def peers(self) -> int:
-        """Whose each of these is."""
+        """Those that train each of these epochs."""
 
     def do(self, loaded: Loaded) -> bool:
         """Do what is left of it, if anything is; whether anything was."""

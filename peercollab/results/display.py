@@ -79,7 +79,7 @@ class RunDisplay:
 
     def __init__(self, rounds: int, console: Console | None = None) -> None:
         self._rounds = rounds
-        self._console = console or _standard_output()
+        self._console = console or standard_output()
         self._started = time.monotonic()
         # The table is drawn in a thread of its own: these are replaced, never changed in place.
         self._progress: Sequence[Progress] = ()
@@ -221,7 +221,8 @@ def _empty_table() -> Table:
     return table
 
 
-def _standard_output() -> Console:
+def standard_output() -> Console:
+    """Standard output: a terminal only if it is one."""
     # Variables that ask for colours in logs (FORCE_COLOR) make rich take a pipe for a terminal.
     return Console(force_terminal=None if sys.stdout.isatty() else False)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from peercollab.data.demo import DEMO_FILE
+from peercollab.data.demo import DEMO, DEMO_FILE
 from peercollab.data.sequences import IdArray, Int32Array, Int64Array
 from peercollab.data.split import HoldOut
 from peercollab.disk import replacing, writing
@@ -39,6 +39,9 @@ CONFIG = "config.json"
 BEST = "best"
 ITEMS = "items.parquet"
 USERS = "users.parquet"
+
+# In a command that is shown, a file that only the user knows.
+UNNAMED = "YOUR-LOG"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.json"
 PER_USER = "per_user.parquet"
@@ -260,9 +263,18 @@ def resume_command(run: Path, config: Mapping[str, Any]) -> str:
 
 
 def recommend_command(run: Path, config: Mapping[str, Any]) -> str:
-    """What recommends to the users that a run was trained on."""
-    demo = run / DEMO_FILE
-    histories = str(demo) if demo.is_file() else config["data"]
+    """What recommends to the users that a run was trained on.
+
+    Parameters
+    ----------
+    run
+        The folder.
+    config
+        What lies there as ``config.json``. Where its data are not to be seen from here, or were a
+        table of Python's, the user has to name a file.
+    """
+    told = run / DEMO_FILE if config["data"] == DEMO else Path(config["data"])
+    histories = str(told) if told.is_file() else UNNAMED
     model = own_names(config).get("--model")
     named = [] if model is None else ["--model", model]
     command = ["peercollab", "recommend", str(run), "--histories", histories, *named, "--k", "10"]
@@ -282,7 +294,7 @@ def read_config(run: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         if not run.exists():
-            raise PeercollabError(f"{run} does not exist: give the folder of a run") from error
+            raise PeercollabError(f"{run} does not exist: give the --out of a training") from error
         raise PeercollabError(
             f"{run} is not the folder of a run ({CONFIG} is missing): give the --out of a training"
         ) from error

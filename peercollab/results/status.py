@@ -1,6 +1,7 @@
 """How a run stands, from its folder alone."""
 
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -150,7 +151,7 @@ def in_words(status: Status) -> str:
         f"last sign {duration(status.age)} ago"
     ]
     if status.record_age is not None:
-        lines.append(f"last round ended {duration(status.record_age)} ago")
+        lines.append(f"last record of a round {duration(status.record_age)} ago")
     if best := status.best:
         whose = f" (peer {best['peer']}, round {best['round']})" if "peer" in best else ""
         lines.append(f"best validation {SELECTION_METRIC} {best[SELECTION_METRIC]:.4f}{whose}")
@@ -258,10 +259,11 @@ def _next(
 ) -> str:
     if state == "ended":
         # What several runs of a comparison came to is a model without rounds to report.
-        report = f", or peercollab report {run}" if rounds else ""
+        report = f"  or  {shlex.join(['peercollab', 'report', str(run)])}" if rounds else ""
         return f"{recommend_command(run, config)}{report}"
     if state == "running":
-        return "wait" + (f"; peercollab report {run} shows it so far" if rounds else "")
+        report = shlex.join(["peercollab", "report", str(run)])
+        return "wait" + (f"; {report} shows it so far" if rounds else "")
     if checkpoint is None:
         return "train anew: it has no checkpoint"
     return resume_command(run, config)

@@ -31,8 +31,8 @@ class TrainingOptions:
     """Windows of user histories in a batch; of bpr-mf, pairs of user and item."""
     loss: Annotated[LossName | None, unless_given("full; bpr for bpr-mf; a network's own")] = None
     """full: softmax over the whole catalogue; sampled: over the target and negatives drawn by
-    popularity; gbce: gSASRec's binary cross-entropy; both are for large catalogues. bpr: the item
-    before one that the user does not have; model: what a network of your own says."""
+    popularity; gbce: gSASRec's binary cross-entropy; bpr: the item before one that the user does
+    not have; model: what a network of your own says. sampled and gbce are for large catalogues."""
     targets: Annotated[TargetsOf | None, unless_given("every")] = None
     """Learn from every item of a window, given those before it, or from its last one alone."""
     negatives: Annotated[int | None, unless_given("4096 for sampled, 256 for gbce")] = None

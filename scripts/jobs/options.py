@@ -85,7 +85,7 @@ def _check_train(train: Sequence[str]) -> None:
     """Refuse here and now what the job would refuse, and paths in the folder that Ray unpacks."""
     # What may be told anew with --resume is known with the run's folder alone.
     if value_of("--resume", train) is None:
-        parse(Command, ["train", *train])
+        parse(Command, ["train", *train], "train")
     for option in ("--resume", "--out", "--data"):
         path = value_of(option, train)
         if path is None or path == DEMO:

@@ -112,7 +112,7 @@ def test_the_ray_job_ends_with_its_run_and_its_command_is_right() -> None:
     assert spec["backoffLimit"] >= 0
     program, *command = spec["entrypoint"].split()
     assert program == "peercollab"
-    options = parse(Command, command)
+    options = parse(Command, command, command[0])
     assert isinstance(options, TrainOptions)
     assert options.folder.is_absolute()
     assert options.execution.peers == spec["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"]

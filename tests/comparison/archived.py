@@ -12,13 +12,15 @@ from peercollab.comparison.conclusion import conclusion
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.result import differences, entry_of
+from peercollab.results.run_folder import RunFolder
+from peercollab.training.metrics import SELECTION_METRIC
 
 
 def require_same_again(record: Mapping[str, Any], path: Path) -> None:
     """Judge the runs in a comparison's folder anew; its record has to say the same."""
     assert not record["trials"], "which options arms were tried with is not made again here"
     words = shlex.split(record["command"])[2:]
-    options = parse(CompareOptions, [*words, "--out", str(path)])
+    options = parse(CompareOptions, [*words, "--out", str(path)], "compare")
     folder, arms, baseline = ComparisonFolder(path), options.made_arms, options.compared_with
     entries = {
         arm.name: {seed: entry_of(folder, arm, seed) for seed in options.seed_numbers}
@@ -28,6 +30,13 @@ def require_same_again(record: Mapping[str, Any], path: Path) -> None:
     for arm in record["arms"]:
         told = {str(seed): entry for seed, entry in entries[arm["name"]].items()}
         assert arm["seeds"] == told
+    popular = {
+        RunFolder(job.folder).metrics()["popularity"]["test"][SELECTION_METRIC]
+        for arm in arms
+        for seed in options.seed_numbers
+        for job in folder.trainings(arm, seed)
+    }
+    assert popular == {record["popularity"]}
     found = json.loads(json.dumps(differences(folder, arms, entries, baseline)))
     assert _is_same(record["differences"], found)
     assert record["conclusion"] == conclusion(found, record["arms"], baseline, record["popularity"])

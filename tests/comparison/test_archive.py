@@ -11,6 +11,7 @@ import pytest
 
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
+from peercollab.comparison.status import serving_command
 from peercollab.comparison.table import failures_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import Heartbeat
@@ -58,7 +59,11 @@ def test_where_it_is_restored_nothing_is_trained_again(kept: Kept, restored: Pat
     assert kept.record == json.loads(json.dumps(kept.result))
     times = {path: path.stat().st_mtime_ns for path in restored.rglob("*.outcome.json")}
     assert len(times) == 8
-    assert compare(replace(kept.options, out=restored)) == kept.result
+    result = compare(replace(kept.options, out=restored))
+    assert result == kept.result
+    # Models are not kept.
+    assert serving_command(kept.options.folder, result) is not None
+    assert serving_command(restored, result) is None
     assert {path: path.stat().st_mtime_ns for path in restored.rglob("*.outcome.json")} == times
 
 

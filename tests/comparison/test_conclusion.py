@@ -11,7 +11,10 @@ SHOWN, NOT_SHOWN = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}
 
 
 def arm(name: str, parameters: int = 100, hours: float = 1.0, gpu: float = 0.0) -> dict[str, Any]:
-    """Three seeds that took so many core-hours each, the second of them best on validation."""
+    """Three seeds that took so many core-hours each, and one that failed.
+
+    The second is best on validation.
+    """
     entry = {
         "error": None,
         "parameters": parameters,
@@ -27,7 +30,7 @@ def arm(name: str, parameters: int = 100, hours: float = 1.0, gpu: float = 0.0) 
         }
         for seed in (1, 2, 3)
     }
-    return {"name": name, "inference_cost": 1, "seeds": seeds}
+    return {"name": name, "inference_cost": 1, "seeds": {**seeds, "4": {"error": "lower --lr"}}}
 
 
 def beside(name: str, gain: float, *, shown: bool, seeds: int = 3) -> dict[str, Any]:
@@ -133,9 +136,10 @@ def test_without_a_baseline_it_is_said_why() -> None:
     )
     failed["seeds"]["2"] = None
     too_little = "Too little has come to an end for a comparison."
-    assert conclusion([], [failed, arm("papa")], "solo-long", None) == too_little
-    assert conclusion([], [BASELINE], "solo-long", None) == too_little
     papa = arm("papa")
+    del papa["seeds"]["4"]
+    assert conclusion([], [failed, papa], "solo-long", None) == too_little
+    assert conclusion([], [BASELINE], "solo-long", None) == too_little
     assert conclusion([], [BASELINE, papa], "solo-long", None) == too_little
     papa["seeds"]["2"] = {"error": "lower --lr"}
     assert conclusion([], [BASELINE, papa], "solo-long", None) == (
@@ -143,34 +147,37 @@ def test_without_a_baseline_it_is_said_why() -> None:
     )
 
 
-def test_what_is_not_done_is_told_first() -> None:
+def test_what_is_not_done_is_told_first_and_is_what_to_do() -> None:
     papa = arm("papa")
     papa["seeds"]["3"] = None
     so_far = told([beside("papa", -0.01, shown=False, seeds=2)], papa)
-    assert so_far.startswith(
-        f"Not finished, 5 of 6 seeds of arms are done, so this may change. {KEEP}"
-    )
+    assert so_far == f"Not finished: of 8 seeds of arms 1 is left. {KEEP}, or go on."
 
 
 def test_models_that_have_learned_nothing_are_told_apart_from_none() -> None:
     differences = [beside("papa", -0.01, shown=False)]
     arms = [BASELINE, arm("papa")]
-    below = conclusion(differences, arms, "solo-long", 0.1)
-    assert below == (
-        f"{KEEP}. But no arm is above what is popular, recommended to everybody (0.1000): see to "
-        "it first that one model learns, with more --epochs or another --lr."
+    assert conclusion(differences, arms, "solo-long", 0.1) == (
+        "No arm is above what is popular, recommended to everybody (0.1000): see to it first that "
+        f"one model learns, with more --epochs or another --lr. {KEEP}."
     )
     assert conclusion(differences, arms, "solo-long", 0.0999) == f"{KEEP}."
 
 
 def test_the_model_to_take_is_the_best_on_validation_of_the_arm_that_is_advised() -> None:
-    result = {
-        "metric": "ndcg@10",
+    result: dict[str, Any] = {
         "baseline": "solo-long",
-        "arms": [BASELINE, arm("papa"), arm("wide", parameters=400)],
+        "arms": [baseline := arm("solo-long"), arm("papa"), arm("wide", parameters=400)],
         "differences": [beside("wide", 0.02, shown=True), beside("papa", 0.01, shown=True)],
     }
     assert advised_run(result) == "runs/papa/seed-2"
     result["differences"] = [beside("papa", 0.01, shown=False)]
     assert advised_run(result) == "runs/solo-long/seed-2"
     assert advised_run(result | {"differences": []}) is None
+    # Nothing was learned.
+    assert advised_run(result | {"popularity": 0.1}) is None
+    assert advised_run(result | {"popularity": 0.05}) == "runs/solo-long/seed-2"
+    # An earlier version has not written it down.
+    for entry in baseline["seeds"].values():
+        entry.pop("folder", None)
+    assert advised_run(result) is None

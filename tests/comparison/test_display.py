@@ -21,19 +21,26 @@ def made(name: str, epochs: int, peers: int) -> Job:
 def test_the_time_left_is_guessed_by_epochs_and_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    one, two, end = made("one", 10, 1), made("two", 10, 2), made("end", 0, 0)
+    bad, one, two, end = (
+        made("bad", 10, 2),
+        made("one", 10, 1),
+        made("two", 10, 2),
+        made("end", 0, 0),
+    )
     file = io.StringIO()
-    with RunsDisplay([one, two, end], 3, Console(file=file, width=99)) as shown:
+    with RunsDisplay([bad, one, two, end], 3, Console(file=file, width=99)) as shown:
+        clock[0] = 60.0
+        shown.done(bad, Outcome("out of luck"))
         clock[0] = 1800.0
         shown.done(one, Outcome(None, rounds=10, seconds=1800.0))
-        clock[0] = 3600.0
-        shown.done(two, Outcome("out of luck"))
+        shown.done(two, Outcome(None, rounds=9, seconds=3600.0))
         shown.done(end, Outcome(None))
     assert file.getvalue().splitlines() == [
-        "3 of 6 runs to do, of up to 10 epochs each",
-        "4/6  one: 10 rounds, 0:30:00, about 1:00 hours left",
-        "5/6  two: failed: out of luck",
-        "6/6  end: ranked",
+        "runs to do: 4 of 7; epochs: up to 10",
+        "4/7  bad: failed: out of luck",
+        "5/7  one: 10 rounds, 0:30:00, about 1:00:00 left",
+        "6/7  two: 9 rounds, 1:00:00",
+        "7/7  end: ranked",
     ]
 
 
@@ -42,4 +49,4 @@ def test_where_nothing_is_trained_no_time_is_guessed() -> None:
     ends = [made("soup", 0, 0), made("ensemble", 0, 0)]
     with RunsDisplay(ends, 0, Console(file=file, width=99)) as shown:
         shown.done(ends[0], Outcome(None))
-    assert file.getvalue().splitlines() == ["2 of 2 runs to do", "1/2  soup: ranked"]
+    assert file.getvalue().splitlines() == ["runs to do: 2 of 2", "1/2  soup: ranked"]

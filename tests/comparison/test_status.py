@@ -108,7 +108,7 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
     compare(options)
     said, what_next = comparison_in_words(options.folder).splitlines()
     assert said == f"{options.folder}: a comparison, ended; 2 trainings done"
-    recommend, _, report = what_next.removeprefix("next: ").partition(", or ")
+    recommend, _, report = what_next.removeprefix("next: ").partition("  or  ")
     assert report == f"peercollab report {options.folder}"
     assert str(options.folder / "runs" / "solo" / "seed-5") in recommend
     assert main(shlex.split(recommend)[1:]) == 0
@@ -117,7 +117,7 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
         ["status", str(options.folder), "--json"],
     ):
         assert main(not_of_a_comparison) == 2
-        assert "is a comparison: name one of its runs, such as" in capsys.readouterr().err
+        assert f"{options.folder}/runs/layer-wise/seed-5" in capsys.readouterr().err
     # A soup has come to one model, which is served as that of a run is.
     compare(changed(seeds=1, arms=("solo", "soup")))
     capsys.readouterr()
@@ -131,6 +131,19 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
     assert "best validation ndcg@10 " in told
     named = f"--histories {options.data} --k 10"
     assert told.endswith(f"next: peercollab recommend {soup} {named}\n")
+
+
+def test_what_is_next_of_a_soup_on_demo_data_can_be_done(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed(data="demo", arms=("soup", "layer-wise"), seeds=1)
+    compare(options)
+    capsys.readouterr()
+    assert main(["status", str(options.folder)]) == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    recommend = told.removeprefix("next: ").partition("  or  ")[0]
+    assert f"{options.folder}/endings/soup/seed-5" in recommend
+    assert main(shlex.split(recommend)[1:]) == 0
 
 
 def test_one_that_has_not_come_to_anything_says_so(

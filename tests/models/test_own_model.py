@@ -24,8 +24,6 @@ from peercollab.transplant.layers import layer_map
 from tests.models.guide import python_of_the_guide
 from tests.test_run import log as log
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 ITEMS = 30
 
 

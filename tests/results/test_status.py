@@ -180,7 +180,7 @@ def test_what_a_run_goes_through_since_its_last_record(
     # The heart beats; and yet no round has been complete for long.
     assert told["age"] < 60 < 7000 < told["record_age"]
     assert main(["status", str(folder)]) == 0
-    assert "last round ended 2:00:0" in capsys.readouterr().out
+    assert "last record of a round 2:00:0" in capsys.readouterr().out
 
 
 def test_a_clock_that_is_ahead_is_not_told_as_a_negative_age(log: Path, tmp_path: Path) -> None:

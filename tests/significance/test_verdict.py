@@ -161,6 +161,15 @@ def test_where_users_are_too_few_more_users_are_asked_for() -> None:
     )
 
 
+def test_where_seeds_would_do_no_more_users_are_asked_for() -> None:
+    comparison = replace(CLAIMED, new_users=NOT_SHOWN, both=NOT_SHOWN, seeds_needed=7)
+    assert verdict(comparison) == (
+        f"{NO_DIFFERENCE} On these very users other trainings would differ ([+0.0012, +0.0068], "
+        "p = 0.004); on other users it is not shown. If it is real and as large, about 7 seeds "
+        "would show it."
+    )
+
+
 def test_both_kinds_of_luck_may_do_together_what_neither_does() -> None:
     assert verdict(replace(CLAIMED, both=NOT_SHOWN)) == (
         f"{OF_THESE_MODELS} The luck of training and the choice of users together may have made "
