@@ -138,7 +138,11 @@ def test_what_an_arm_has_to_say_is_told(
         (["--exchange-every", "often"], "take one of a number, epoch"),
         (["--exchange-every", "0"], "--exchange-every is 0"),
         (["--exchange-from", "0.3", "--exchange-until", "0.2"], "--exchange-from 0.3 is after"),
-        (["--epochs", "2", "--exchange-from", "0.8", "--exchange-until", "0.9"], "no exchange"),
+        (
+            # It takes the data to know: without Ray, which would be started by then.
+            ["--executor=local", "--epochs=2", "--exchange-from=0.8", "--exchange-until=0.9"],
+            "no exchange",
+        ),
         (["--percent", "-1", "--rule", "noise"], "--percent is -1"),
         (["--rule", "diloco", "--init", "own"], "leave --init own out"),
         (["--rule", "wash", "--align"], "--align has no effect with --rule wash"),

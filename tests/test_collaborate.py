@@ -103,7 +103,7 @@ def test_the_mean_of_all_is_what_average_leaves_statistics_included() -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("rule", ["layer-wise", "wash"])
+@pytest.mark.parametrize("rule", ["layer-wise", pytest.param("wash", marks=pytest.mark.slow)])
 def test_actors_and_local_peers_come_to_the_same(rule: str) -> None:
     here = run(rule=rule, peers=3, threads_per_peer=1)
     there = run(rule=rule, peers=3, threads_per_peer=1, executor="ray")

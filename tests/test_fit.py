@@ -104,7 +104,9 @@ def _source_of_last() -> str:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("model", [Last, "bpr-mf", "nextitnet"])
+@pytest.mark.parametrize(
+    "model", [Last, "bpr-mf", pytest.param("nextitnet", marks=pytest.mark.slow)]
+)
 def test_actors_and_local_peers_come_to_the_same(model: Any, log: Path) -> None:
     options = {**SMALL, "threads_per_peer": 1}
     if model == "bpr-mf":

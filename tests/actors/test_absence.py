@@ -32,7 +32,7 @@ from peercollab.run import train
 from peercollab.transplant.options import TransplantOptions
 from tests.actors.test_recovery import killing as killing
 from tests.actors.test_recovery import log as log
-from tests.actors.test_recovery import options, processes_of
+from tests.actors.test_recovery import options, processes_of, undisturbed
 from tests.test_resume import outcome
 
 CPU = torch.device("cpu")
@@ -229,9 +229,9 @@ def test_with_too_few_peers_the_run_stops_and_can_be_resumed(
         train(wanted)
     last = json.loads((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()[-1])
     assert last["interruptions"][-1].startswith("peer ")
-    whole = train(options(tmp_path / "whole", log, 20, peers=3))
+    whole = undisturbed(log, tmp_path, 20, peers=3)
     resumed = train(replace(wanted, out=None, resume=tmp_path / "run"))
-    assert outcome(resumed.folder) == outcome(whole.folder)
+    assert outcome(resumed.folder) == outcome(whole)
 
 
 @pytest.fixture
@@ -259,12 +259,12 @@ def stopping() -> Iterator[Callable[[str], None]]:
 def test_an_actor_that_hangs_is_ended_and_comes_back(
     work: str, log: Path, tmp_path: Path, stopping: Callable[[str], None]
 ) -> None:
-    whole = train(options(tmp_path / "whole", log, 4))
+    whole = undisturbed(log, tmp_path, 4)
     stopping(work)
     result = train(options(tmp_path / "run", log, 4, peer_timeout=4.0))
     told = [event for record in result.rounds for event in record["interruptions"]]
     assert "made no progress for 4 s (--peer-timeout): ended" in told[0]
-    assert outcome(result.folder) == outcome(whole.folder)
+    assert outcome(result.folder) == outcome(whole)
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def stumbling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int]
 def test_a_round_in_which_a_peer_raised_is_done_again(
     log: Path, tmp_path: Path, stumbling: Callable[[int], None]
 ) -> None:
-    whole = train(options(tmp_path / "whole", log))
+    whole = undisturbed(log, tmp_path)
     stumbling(1)
     result = train(options(tmp_path / "run", log))
     told = [event for record in result.rounds for event in record["interruptions"]]
@@ -306,7 +306,7 @@ def test_a_round_in_which_a_peer_raised_is_done_again(
     assert re.fullmatch(
         r"peer 2 failed in train, round 2 after step 0 of \d+: RuntimeError: out of luck", event
     )
-    assert outcome(result.folder) == outcome(whole.folder)
+    assert outcome(result.folder) == outcome(whole)
 
 
 @pytest.mark.slow
@@ -314,10 +314,10 @@ def test_a_round_in_which_a_peer_raised_is_done_again(
 def test_a_peer_that_raises_again_and_again_ends_the_run_which_can_be_resumed(
     log: Path, tmp_path: Path, stumbling: Callable[[int], None]
 ) -> None:
-    whole = train(options(tmp_path / "whole", log))
+    whole = undisturbed(log, tmp_path)
     stumbling(2)
     message = r"^peer 2 failed in train, round 2 .*: RuntimeError: out of luck: it did so twice.*$"
     with pytest.raises(PeercollabError, match=message):
         train(options(tmp_path / "run", log))
     again = replace(options(tmp_path / "run", log), out=None, resume=tmp_path / "run")
-    assert outcome(train(again).folder) == outcome(whole.folder)
+    assert outcome(train(again).folder) == outcome(whole)

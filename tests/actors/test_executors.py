@@ -52,12 +52,15 @@ def same(one: LayerArrays, other: LayerArrays) -> bool:
 @pytest.mark.parametrize(
     "transplant",
     [
-        TransplantOptions(),
-        TransplantOptions(criterion="l1-norm", steepness=3, layers="middle"),
-        TransplantOptions(rule="parameter-wise"),
-        TransplantOptions(rule="none"),
+        pytest.param(TransplantOptions(), id="entropy"),
+        pytest.param(
+            TransplantOptions(criterion="l1-norm", steepness=3, layers="middle"),
+            id="l1-norm",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(TransplantOptions(rule="parameter-wise"), id="parameter-wise"),
+        pytest.param(TransplantOptions(rule="none"), id="none", marks=pytest.mark.slow),
     ],
-    ids=["entropy", "l1-norm", "parameter-wise", "none"],
 )
 def test_ray_and_local_agree_bit_for_bit(
     transplant: TransplantOptions,

@@ -10,7 +10,7 @@ from tests.traces import Watched
 
 def test_what_a_local_run_starts_listens_on_loopback_alone(tmp_path: Path) -> None:
     run = Watched(
-        ["train", "--out", str(tmp_path / "run"), "--epochs", "3", "--hidden-size", "8"],
+        ["train", "--out", str(tmp_path / "run"), "--epochs=3", "--hidden-size=8", "--blocks=1"],
         tmp_path / "output.txt",
     )
     try:

@@ -42,6 +42,12 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def undisturbed(log: Path, tmp_path: Path, epochs: int = 3, **execution: Any) -> Path:
+    """The folder of a run that nothing happens to; without actors, which comes to the same."""
+    local = options(tmp_path / "whole", log, epochs, executor="local", **execution)
+    return train(local).folder
+
+
 class Killer(threading.Thread):
     """Kills actors of a run, one after another, each at a random moment."""
 
@@ -103,7 +109,7 @@ def killing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def require_undisturbed(
     victims: list[str], epochs: int, log: Path, tmp_path: Path, killing: Any
 ) -> None:
-    whole = train(options(tmp_path / "whole", log, epochs)).folder
+    whole = undisturbed(log, tmp_path, epochs)
     killer = killing(victims)
     disturbed = train(options(tmp_path / "disturbed", log, epochs))
     assert killer.killed == victims
@@ -137,7 +143,7 @@ def test_many_killed_at_random_moments_leave_no_trace(
 def test_a_peer_that_stays_away_stops_the_run_which_can_be_resumed(
     log: Path, tmp_path: Path, killing: Any
 ) -> None:
-    whole = train(options(tmp_path / "whole", log, 6)).folder
+    whole = undisturbed(log, tmp_path, 6)
     killing(["PeerActor"])
     with pytest.raises(PeercollabError, match=r"did not come back within --rejoin-within 0 s"):
         train(options(tmp_path / "cut", log, 6, rejoin_within=0.0))

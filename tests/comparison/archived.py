@@ -9,6 +9,7 @@ from typing import Any
 
 from peercollab.command_line import parse
 from peercollab.comparison.conclusion import conclusion
+from peercollab.comparison.entry import is_whole
 from peercollab.comparison.folder import ComparisonFolder
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.result import differences, entry_of
@@ -33,7 +34,8 @@ def require_same_again(record: Mapping[str, Any], path: Path) -> None:
     popular = {
         RunFolder(job.folder).metrics()["popularity"]["test"][SELECTION_METRIC]
         for arm in arms
-        for seed in options.seed_numbers
+        for seed, entry in entries[arm.name].items()
+        if is_whole(entry)
         for job in folder.trainings(arm, seed)
     }
     assert popular == {record["popularity"]}

@@ -16,6 +16,7 @@ from peercollab.comparison.status import comparison_in_words
 from peercollab.comparison.table import cut_short, table_of
 from peercollab.errors import PeercollabError
 from peercollab.results.heartbeat import Heartbeat
+from peercollab.training.options import TrainingOptions
 
 Changed = Callable[..., CompareOptions]
 
@@ -136,7 +137,9 @@ def test_one_that_has_ended_says_so(changed: Changed, capsys: pytest.CaptureFixt
 def test_what_is_next_of_a_soup_on_demo_data_can_be_done(
     changed: Changed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = changed(data="demo", arms=("soup", "layer-wise"), seeds=1)
+    # Enough to be above popularity: otherwise nothing is said to be the model to take.
+    training = TrainingOptions(epochs=2, batch_size=32, lr=0.01, seed=5)
+    options = changed(data="demo", arms=("soup", "layer-wise"), seeds=1, training=training)
     compare(options)
     capsys.readouterr()
     assert main(["status", str(options.folder)]) == 0

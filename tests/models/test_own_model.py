@@ -415,7 +415,9 @@ def test_a_network_of_a_file_is_trained_resumed_and_recommends(
     assert main([*train, "--out", run, "--model", model]) == 0
     assert f"--model {model}" in capsys.readouterr().out.splitlines()[-1]
     assert main(["status", run]) == 0
-    assert f"recommend {run} --model {model}, or" in capsys.readouterr().out
+    assert (
+        f"recommend {run} --histories {log} --model {model} --k 10  or  " in capsys.readouterr().out
+    )
     # A folder does not have code run that the user has not named.
     recommend = ["recommend", run, "--histories", str(log), "--k", "3"]
     assert main(recommend) == 2
