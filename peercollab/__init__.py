@@ -23,6 +23,7 @@ training, transplant -> models, data``;
 Ray is imported in ``actors`` alone.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,12 @@ __all__ = [
     "collaborate",
     "fit",
 ]
+
+# Read by libgomp, whose threads torch has, when torch is loaded. Threads that wait for each other
+# awake keep those that they wait for from the cores, where other work has these: training took
+# thirty times as long (docs/performance.md, "On a busy machine").
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 # Imported when they are first asked for: torch takes seconds.
 _HOMES = {
