@@ -240,7 +240,7 @@ def stopping() -> Iterator[Callable[[str], None]]:
     stopped: list[int] = []
 
     def stop(work: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not stopped and time.monotonic() < deadline:
             for process in processes_of(work)[:1]:
                 os.kill(process.pid, signal.SIGSTOP)
