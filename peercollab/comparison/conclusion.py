@@ -34,7 +34,7 @@ def conclusion(
     left = _left(arms)
     sentences = [
         f"Not finished: {left}." if left else "",
-        _unlearned(popularity) if popularity is not None and _best(arms) <= popularity else "",
+        _unlearned(arms, popularity),
         *([_winners(better)] if better else [_kept(rivals, baseline, left), _as_good(rivals)]),
         _too_short(rivals, baseline),
     ]
@@ -56,8 +56,8 @@ def advised_run(result: Mapping[str, Any]) -> str | None:
         validation; None where nothing is compared, nothing was learned, or an earlier version has
         not written it down.
     """
-    popularity = result.get("popularity")
-    if not result["differences"] or (popularity and _best(result["arms"]) <= popularity):
+    # Of an earlier version popularity is not known.
+    if not result["differences"] or _unlearned(result["arms"], result.get("popularity")):
         return None
     better = _better(_rivals(result["differences"], result["arms"], result["baseline"]))
     name = better[0].name if better else result["baseline"]
@@ -165,17 +165,15 @@ def _left(arms: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _best(arms: Sequence[Mapping[str, Any]]) -> float:
-    """The highest mean over seeds."""
-    return max(
+def _unlearned(arms: Sequence[Mapping[str, Any]], popularity: float | None) -> str:
+    """Differences among models that have learned nothing are worth nothing."""
+    best = max(
         mean(entry["test"][SELECTION_METRIC] for entry in entries)
         for arm in arms
         if (entries := whole_entries(arm))
     )
-
-
-def _unlearned(popularity: float) -> str:
-    """Differences among models that have learned nothing are worth nothing."""
+    if popularity is None or best > popularity:
+        return ""
     return (
         f"No arm is above what is popular, recommended to everybody ({popularity:.4f}): see to it "
         "first that one model learns, with more --epochs or another --lr."

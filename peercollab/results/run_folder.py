@@ -39,12 +39,12 @@ CONFIG = "config.json"
 BEST = "best"
 ITEMS = "items.parquet"
 USERS = "users.parquet"
-
-# In a command that is shown, a file that only the user knows.
-UNNAMED = "YOUR-LOG"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.json"
 PER_USER = "per_user.parquet"
+
+# In a command that is shown, a file that only the user knows.
+UNNAMED = "YOUR-LOG"
 
 # In a checkpoint: what the driver knows, and the kept model so far.
 RUN_STATE = "run.json"

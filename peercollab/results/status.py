@@ -257,12 +257,11 @@ def _latest_events(beat: Beat | None, last: Mapping[str, Any] | None) -> list[st
 def _next(
     run: Path, config: Mapping[str, Any], state: State, rounds: int, checkpoint: int | None
 ) -> str:
+    report = shlex.join(["peercollab", "report", str(run)])
     if state == "ended":
         # What several runs of a comparison came to is a model without rounds to report.
-        report = f"  or  {shlex.join(['peercollab', 'report', str(run)])}" if rounds else ""
-        return f"{recommend_command(run, config)}{report}"
+        return recommend_command(run, config) + (f"  or  {report}" if rounds else "")
     if state == "running":
-        report = shlex.join(["peercollab", "report", str(run)])
         return "wait" + (f"; {report} shows it so far" if rounds else "")
     if checkpoint is None:
         return "train anew: it has no checkpoint"
