@@ -48,7 +48,7 @@ class TrainingOptions:
     init: Annotated[Init | None, unless_given("own, or as the rule says")] = None
     """Weights to begin with: every peer's own, or the same for all."""
     precision: Precision = "auto"
-    """Numbers of the products of matrices in training: fp32, bf16, or what was measured best."""
+    """Numbers of the products of matrices in training: fp32, bf16, or what suits the device."""
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, less time a step on a GPU."""
     ema: float = 0.0
