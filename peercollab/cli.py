@@ -17,7 +17,7 @@ import tyro
 from peercollab.command_line import did_you_mean, parse, unless_given, value_of
 from peercollab.comparison.compare import compare
 from peercollab.comparison.entry import whole_entries
-from peercollab.comparison.folder import read_comparison
+from peercollab.comparison.folder import COMPARISON, read_comparison
 from peercollab.comparison.options import CompareOptions, require_no_option_of_an_arm
 from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import (
@@ -31,12 +31,13 @@ from peercollab.config_file import PresetName, expanded
 from peercollab.data.layout import Layout, ReadOptions
 from peercollab.data.prepare import own_histories
 from peercollab.data.read import read_interactions
+from peercollab.disk import replacing
 from peercollab.doctor import doctor, render
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.display import print_results, standard_output
 from peercollab.results.report import write_report
-from peercollab.results.run_folder import read_config, recommend_command
+from peercollab.results.run_folder import of_this_version, read_config, recommend_command
 from peercollab.results.status import in_words, status
 from peercollab.resume import stored_options
 from peercollab.run import train
@@ -149,7 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output, such as `head`, has had enough: no more can be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if not arguments or arguments[0] not in ("train", "compare"):
+            return 0
+        print("peercollab: stopped, as nobody reads its output", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _parse(arguments: Sequence[str]) -> Any:
@@ -198,12 +202,12 @@ def _run(
             print(comparison_in_words(command.run))
             return 0
         case StatusOptions():
-            require_no_comparison(command.run)
+            require_no_comparison(command.run, f"which has {COMPARISON} in place of --json")
             stands = status(command.run)
             print(json.dumps(stands.as_json(), indent=2) if command.json else in_words(stands))
             return 0
         case RecommendOptions():
-            require_no_comparison(command.run)
+            require_no_comparison(command.run, "which report and status tell of")
             return _recommend(command)
         case ReportOptions() if is_comparison(command.run):
             result = read_comparison(command.run)
@@ -244,7 +248,8 @@ def _recommend(options: RecommendOptions) -> int:
     if options.format != "csv" and options.out is None:
         raise PeercollabError(f"--format {options.format} goes to a file: name it with --out")
     recommender = Recommender.load(options.run, model=options.model)
-    layout = Layout(**read_config(options.run)["layout"])
+    with of_this_version(options.run):
+        layout = Layout(**read_config(options.run)["layout"])
     interactions = read_interactions(
         options.histories, ReadOptions(), layout=layout, allow_empty=True
     )
@@ -271,23 +276,22 @@ def _recommend(options: RecommendOptions) -> int:
 
 
 def _write(table: pd.DataFrame, options: RecommendOptions) -> None:
-    try:
+    if options.out is None:
+        sys.stdout.buffer.write(_csv(table))
+        sys.stdout.buffer.flush()
+        return
+    with replacing(options.out) as path:
         match options.format:
             case "csv":
-                text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-                if options.out is None:
-                    sys.stdout.buffer.write(text.encode())
-                    sys.stdout.buffer.flush()
-                else:
-                    options.out.write_text(text, encoding="utf-8")
+                path.write_bytes(_csv(table))
             case "parquet":
-                table.to_parquet(options.out, index=False)
+                table.to_parquet(path, index=False)
             case "jsonl":
-                table.to_json(options.out, orient="records", lines=True, force_ascii=False)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise PeercollabError(f"--out {options.out} cannot be written: {error.strerror}") from error
+                table.to_json(path, orient="records", lines=True, force_ascii=False)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
 
 
 def _doctor() -> int:

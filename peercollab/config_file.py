@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -118,9 +119,9 @@ def words_for(name: str, value: Any, where: str) -> list[str]:
     match value:
         case bool():
             return [f"--{name}" if value else f"--no-{name}"]
-        case str() | int() | float():
+        case str() | Real():
             return [f"--{name}", str(value)]
-        case [*parts] if all(isinstance(part, str | int | float) for part in parts):
+        case [*parts] if all(isinstance(part, str | Real) for part in parts):
             return [f"--{name}", *map(str, parts)]
     raise PeercollabError(f"{where}: {name} is {value!r}: give text, a number or true")
 

@@ -37,11 +37,17 @@ def writing(path: Path, otherwise: str = "") -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what is to become a file, in one move: all of it, or what was there stays.
 
+    A device or a pipe is written to as it is.
+
     Raises
     ------
     PeercollabError
         It could not be written.
     """
+    if path.exists() and not path.is_file():
+        with writing(path):
+            yield path
+        return
     unfinished = path.with_name(f"{path.name}.unfinished")
     with writing(path):
         try:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from peercollab.actors.messages import PeerSetup
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
-from peercollab.results.run_folder import own_names, read_config
+from peercollab.results.run_folder import of_this_version, own_names, read_config
 
 T = TypeVar("T")
 
@@ -131,13 +131,9 @@ def _word(value: Any) -> str:
 
 
 def _built(kind: type[T], values: Mapping[str, Any], run: Path) -> T:
-    try:
-        return _from_json(kind, values)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise PeercollabError(
-            f"{run / 'config.json'} is of another version of peercollab, or damaged ({error}): "
-            "train anew"
-        ) from error
+    with of_this_version(run):
+        built: T = _from_json(kind, values)
+    return built
 
 
 def _from_json(kind: Any, value: Any) -> Any:

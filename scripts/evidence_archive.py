@@ -8,17 +8,20 @@ and the like) has to be there from the first, as it needs the models themselves.
 
 import io
 import json
+import re
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from peercollab.comparison.folder import ASKED, CHOSEN, COMPARISON, read_comparison
+from peercollab.comparison.folder import ASKED, CHOSEN, COMPARISON
 from peercollab.disk import replacing
 from peercollab.errors import PeercollabError
+from peercollab.own_code import is_own
 from peercollab.results.heartbeat import require_idle
 from peercollab.results.run_folder import METRICS, PER_USER, ROUNDS
 from peercollab.training.metrics import CUTOFFS
@@ -118,11 +121,18 @@ def _require_keepable(folder: Path) -> None:
             f"{folder / COMPARISON} is older than what has been trained: the same peercollab "
             "compare writes it anew"
         )
-    if "/" in read_comparison(folder)["command"]:
+    arms = json.loads((folder / ASKED).read_text(encoding="utf-8"))["arms"]
+    if any(_is_of_a_file(of) for of in arms.values()):
         raise PeercollabError(
             f"{folder} is of code or options in files, which nobody else has: only a comparison "
             "of what peercollab has built in can be kept"
         )
+
+
+def _is_of_a_file(arm: Mapping[str, Any]) -> bool:
+    """Whether an arm, as it was asked for, has code or options that lie in a file."""
+    has_code = any(is_own(str(arm["trained"].get(option))) for option in ("--rule", "--model"))
+    return has_code or re.search(r"--config\b", arm["told"]) is not None
 
 
 def _kept(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,8 +1,9 @@
 """Train every built-in model alone on one file, and write what each came to and costs."""
 
 import json
+import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,13 @@ from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
 from peercollab.data.sequences import Histories
+from peercollab.errors import PeercollabError
 from peercollab.models.options import MODELS, ModelOptions, options_of
 from peercollab.training.options import TrainingOptions
 from peercollab.training.trainer import Trainer
 from scripts.evidence_tables import RECORDS
+
+BAD_INPUT = 2
 
 # Of the measurement of speed; the first are not counted.
 WARM_STEPS, STEPS = 3, 30
@@ -71,19 +75,61 @@ class Record:
     data: dict[str, Any]
     epochs: int
     seed: int
-    popularity: dict[str, float]
+    popularity: dict[str, float] = field(default_factory=dict)
     models: list[dict[str, Any]] = field(default_factory=list)
+
+    def with_rows_of(self, known: "Record", path: Path) -> "Record":
+        """This with what is known of other models already, which has to be of the same kind.
+
+        Raises
+        ------
+        PeercollabError
+            It is of other data, or of other options that all models have.
+        """
+        for name in ("data", "epochs", "seed"):
+            if (then := getattr(known, name)) != (now := getattr(self, name)):
+                raise PeercollabError(
+                    f"{path} has {name} {then}, which cannot become {now}: give another --record"
+                )
+        return replace(self, popularity=known.popularity, models=known.models)
 
 
 def main() -> None:
-    """Train, measure, and write after each model."""
-    asked = tyro.cli(Asked, description=__doc__)
+    """Do what the command line asks for; the exit code is 2 where that cannot be."""
+    try:
+        write_record(tyro.cli(Asked, description=__doc__))
+    except PeercollabError as error:
+        print(f"models: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def write_record(asked: Asked) -> None:
+    """Train and measure, and write after each model.
+
+    Raises
+    ------
+    PeercollabError
+        An option is wrong, or the record is of something else.
+    """
+    if unknown := set(asked.models) - MODELS.keys():
+        raise PeercollabError(f"--models: {', '.join(unknown)}: take of {', '.join(MODELS)}")
     torch.set_num_threads(asked.threads)
     data, _ = prepare(read_interactions(asked.data, ReadOptions()), PrepareOptions())
     histories = data.histories
     path = RECORDS / f"{asked.record}.json"
-    known = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
-    rows = {row["model"]: row for row in known}
+    record = Record(
+        {
+            "name": asked.data.name,
+            "users": histories.n_users,
+            "items": histories.n_items,
+            "interactions": len(histories.items),
+        },
+        asked.epochs,
+        asked.seed,
+    )
+    if path.exists():
+        record = record.with_rows_of(Record(**json.loads(path.read_text(encoding="utf-8"))), path)
+    rows = {row["model"]: row for row in record.models}
     for model in asked.models:
         options = asked.options_for(model)
         result = peercollab.fit(
@@ -111,18 +157,10 @@ def main() -> None:
                 told["test"]["ndcg@10"],
             )
         )
-        record = Record(
-            {
-                "name": asked.data.name,
-                "users": histories.n_users,
-                "items": histories.n_items,
-                "interactions": len(histories.items),
-            },
-            asked.epochs,
-            asked.seed,
-            {split: told["popularity"][split]["ndcg@10"] for split in ("validation", "test")},
-            [rows[name] for name in MODELS if name in rows],
-        )
+        record.popularity = {
+            split: told["popularity"][split]["ndcg@10"] for split in ("validation", "test")
+        }
+        record.models = [rows[name] for name in MODELS if name in rows]
         path.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
 
 

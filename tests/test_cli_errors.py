@@ -1,6 +1,8 @@
 """Bad input: one or two lines on stderr, exit code 2, no traceback, no run folder."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -221,6 +223,29 @@ def test_a_folder_that_cannot_be_written(
     out = locked / "run"
     said = refuse(["train", "--data", good, "--out", out], capsys, out)
     assert "not writable" in said
+
+
+@pytest.mark.parametrize(("command", "code"), [("rules", 0), ("train", 130)])
+def test_who_has_read_enough_ends_what_is_printed_and_stops_what_is_done(
+    command: str, code: int, tmp_path: Path
+) -> None:
+    options = {"rules": [], "train": ["--out", str(tmp_path / "run"), "--executor", "local"]}
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "peercollab", command, *options[command]],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+        )
+    finally:
+        os.close(theirs)
+    assert ended.returncode == code
+    stopped = "peercollab: stopped, as nobody reads its output\n"
+    assert ended.stderr == (stopped if code else "")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "[::1]:9", "ray://127.0.0.1:9", "host:port"])

@@ -169,6 +169,7 @@ class Arm:
             "model": asdict(options.model),
             "training": asdict(options.training),
             "transplant": asdict(options.transplant),
+            "diversity": asdict(options.diversity),
             "peers": options.execution.peers,
         }
         return {

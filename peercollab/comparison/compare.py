@@ -52,10 +52,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     require_idle(folder.path)
     base = options.base()
     loaded = load(base)
+    trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     folder.open(options.as_json(), options.made_arms, loaded.data.checksum())
     for note in folder.notes():
         say(f"note: {note}")
-    trials = [trials_of(told, base, loaded.data.histories, options.trials) for told in options.arms]
     seed = base.training.seed + SEARCH_SEED
     try:
         with (
@@ -123,7 +123,10 @@ class _Work:
 
 
 def _search(work: _Work, trials: Sequence[Sequence[Trial]], seed: int) -> list[Trial]:
-    """Of each arm the best trial on validation; once it is chosen, it stays."""
+    """Of each arm the best trial on validation; once it is chosen, it stays.
+
+    An arm of which all trials failed is left out, and tried again the next time.
+    """
     numbers = work.folder.chosen()
     left = [of for of in trials if taken(of, numbers) is None]
     if left:
@@ -131,7 +134,9 @@ def _search(work: _Work, trials: Sequence[Sequence[Trial]], seed: int) -> list[T
         work.do([(trial.arm, seed) for of in left for trial in of])
         for of in left:
             values = [trial_record(work.folder, trial, seed)["validation"] for trial in of]
-            best = best_of(of, values)
+            if (best := best_of(of, values)) is None:
+                say(f"{of[0].arm.name}: all trials failed")
+                continue
             say(f"{best.arm.name}: {' '.join(best.changes) or 'the options as given'}")
             numbers[best.arm.name] = best.number
         work.folder.choose(numbers)

@@ -19,7 +19,7 @@ from typing import Any
 
 from peercollab.comparison.arms import Arm
 from peercollab.comparison.search import SEARCH_SEED
-from peercollab.comparison.work import EndingJob, TrainingJob
+from peercollab.comparison.work import EndingJob, TrainingJob, outcome_in
 from peercollab.disk import writing
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import write_whole
@@ -149,7 +149,8 @@ class ComparisonFolder:
             re.sub(r"\.t\d+$", "", path.parent.name)
             for path in self.path.glob("*/*/seed-*.outcome.json")
             if path.name != searched
-            and json.loads(path.read_text(encoding="utf-8"))["error"] is None
+            and (outcome := outcome_in(path)) is not None
+            and outcome.error is None
         }
         return found & asked["arms"].keys()
 

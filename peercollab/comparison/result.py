@@ -22,6 +22,8 @@ from peercollab.significance.verdict import verdict
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 from peercollab.version import __version__
 
+NOT_DONE = "it was not done"
+
 
 def result_of(
     options: CompareOptions,
@@ -92,6 +94,12 @@ def _result(
     histories = data.histories
     popular = popularity_ranks(histories, keep_seen=options.training.keep_seen)["test"]
     popularity = metrics_of(popular)[SELECTION_METRIC]
+    tried = [
+        trial_record(folder, trial, options.training.seed + SEARCH_SEED)
+        for of in trials
+        if is_searched(of)
+        for trial in of
+    ]
     return {
         "peercollab": __version__,
         "data": {
@@ -111,19 +119,28 @@ def _result(
         "notes": folder.notes(),
         "conclusion": conclusion(found, arms, baseline, popularity)
         if None not in found_out
-        else "The search for options has not come to its end.",
-        "trials": [
-            trial_record(folder, trial, options.training.seed + SEARCH_SEED)
-            for of in trials
-            if is_searched(of)
-            for trial in of
-        ],
+        else _search_in_words(tried),
+        "trials": tried,
     }
+
+
+def _search_in_words(tried: Sequence[Mapping[str, Any]]) -> str:
+    """Of a search that some arm has taken nothing from, how it stands."""
+    if any(trial["error"] == NOT_DONE for trial in tried):
+        return "The search for options has not come to its end."
+    names = dict.fromkeys(trial["arm"] for trial in tried)
+    failed = [
+        name for name in names if all(trial["error"] for trial in tried if trial["arm"] == name)
+    ]
+    return (
+        f"All trials of {', '.join(failed)} failed, so that no options could be chosen: see the "
+        "trials in the report, and give the same command again, which repeats what failed."
+    )
 
 
 def trial_record(folder: ComparisonFolder, trial: Trial, seed: int) -> dict[str, Any]:
     """What a trial took, and came to on validation; nothing of what it came to on test."""
-    entry = entry_of(folder, trial.arm, seed) or {"error": "it was not done"}
+    entry = entry_of(folder, trial.arm, seed) or {"error": NOT_DONE}
     return {
         "arm": trial.arm.name,
         "trial": trial.number,

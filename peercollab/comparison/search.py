@@ -106,10 +106,10 @@ def taken(trials: Sequence[Trial], numbers: Mapping[str, int]) -> Trial | None:
     return next((trial for trial in trials if trial.number == number), None)
 
 
-def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial:
-    """The trial of the highest value, of equal ones the first; that of number 0 if none has one."""
+def best_of(trials: Sequence[Trial], values: Sequence[float | None]) -> Trial | None:
+    """The trial of the highest value, of equal ones the first; None if all have failed."""
     known = [place for place, value in enumerate(values) if value is not None]
-    return trials[max(known, key=lambda place: values[place] or 0.0, default=0)]
+    return trials[max(known, key=lambda place: values[place] or 0.0)] if known else None
 
 
 def _steps_of_an_epoch(options: TrainOptions, histories: Histories) -> int:
@@ -124,7 +124,9 @@ def _open_options(arm: Arm) -> set[str]:
     options = arm.trainings[0].options
     rule = options.transplant.build().rule
     known = {"--lr"}
-    if options.model.build().dropout_share is not None:
+    # A spread lies around the dropout that was given: around another it may reach below 0.
+    has_spread = options.diversity.dropout_spread > 0
+    if options.model.build().dropout_share is not None and not has_spread:
         known.add("--dropout")
     if rule.exchanges:
         known.add("--exchange-every")

@@ -95,8 +95,15 @@ def serving_command(folder: Path, result: Mapping[str, Any]) -> str | None:
     return recommend_command(folder / advised, read_config(folder / advised))
 
 
-def require_no_comparison(folder: Path) -> None:
+def require_no_comparison(folder: Path, instead: str) -> None:
     """Refuse the folder of a comparison where that of a run is wanted, and name one.
+
+    Parameters
+    ----------
+    folder
+        What was given.
+    instead
+        What may be had of a comparison.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def require_no_comparison(folder: Path) -> None:
         return
     runs = sorted(path for path in folder.glob("runs/*/seed-*") if path.is_dir())
     one = f"name one of its runs, such as {runs[0]}" if runs else "it has no run yet"
-    raise PeercollabError(f"{folder} is a comparison, which report and status tell of: {one}")
+    raise PeercollabError(f"{folder} is a comparison, {instead}: {one}")
 
 
 def _outcome(path: Path) -> str | None:

@@ -255,14 +255,20 @@ class EndingJob:
 
 def read_outcome(job: Job) -> Outcome | None:
     """What a job came to, if it was done."""
+    return outcome_in(_beside(job, "outcome.json"))
+
+
+def outcome_in(path: Path) -> Outcome | None:
+    """The outcome in a file; None where there is none, or no whole one."""
     try:
-        return Outcome(**json.loads(_beside(job, "outcome.json").read_text(encoding="utf-8")))
+        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def write_outcome(job: Job, outcome: Outcome) -> None:
-    """Write down what a job came to."""
+    """Write down what a job came to, also one that failed before it had made its folder."""
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
     write_whole(_beside(job, "outcome.json"), json.dumps(asdict(outcome), indent=2) + "\n")
 
 

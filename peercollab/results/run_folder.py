@@ -11,7 +11,8 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,23 @@ def recommend_command(run: Path, config: Mapping[str, Any]) -> str:
     named = [] if model is None else ["--model", model]
     command = ["peercollab", "recommend", str(run), "--histories", histories, *named, "--k", "10"]
     return shlex.join(command)
+
+
+@contextmanager
+def of_this_version(run: Path) -> Iterator[None]:
+    """Say of a folder that lacks what is looked for that it is not what this version writes.
+
+    Raises
+    ------
+    PeercollabError
+        It is of another version of peercollab, or damaged.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeercollabError(
+            f"{run} is of another version of peercollab, or damaged ({error!r}): train anew"
+        ) from error
 
 
 def read_config(run: Path) -> dict[str, Any]:

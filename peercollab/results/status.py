@@ -16,6 +16,7 @@ from peercollab.results.run_folder import (
     METRICS,
     ROUNDS,
     RunFolder,
+    of_this_version,
     read_config,
     recommend_command,
     resume_command,
@@ -110,37 +111,38 @@ def status(run: Path) -> Status:
     """
     folder, config = RunFolder(run), read_config(run)
     try:
-        rounds, beat = folder.rounds(), last_beat(run)
-        metrics = folder.metrics()
-        last = rounds[-1] if rounds else None
-        test = metrics.get("test", {}).get(SELECTION_METRIC)
-        state = _state(beat, ended=test is not None)
-        checkpoint = _last_checkpoint(folder.checkpoints)
-        return Status(
-            run=str(run),
-            state=state,
-            rounds=len(rounds),
-            epochs=config["training"]["epochs"],
-            age=_since(_last_sign(run, beat)),
-            record_age=_since((run / ROUNDS).stat().st_mtime) if rounds else None,
-            best=metrics.get("selected") or (last and last["best"]),
-            test=test,
-            peers=_peers(config, last, beat if state == "running" else None),
-            seconds=last["seconds"] if last else {},
-            events=[event for record in rounds for event in _events(record)]
-            + _latest_events(beat, last),
-            checkpoint=checkpoint,
-            where=f"process {beat.pid} on {beat.host}" if beat else None,
-            next=_next(run, config, state, len(rounds), checkpoint),
-        )
+        with of_this_version(run):
+            return _status(run, folder, config)
     except OSError as error:
         raise PeercollabError(
             f"{error.filename or run} cannot be read: {error.strerror}"
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PeercollabError(
-            f"{run} is of another version of peercollab, or damaged ({error})"
-        ) from error
+
+
+def _status(run: Path, folder: RunFolder, config: Mapping[str, Any]) -> Status:
+    rounds, beat = folder.rounds(), last_beat(run)
+    metrics = folder.metrics()
+    last = rounds[-1] if rounds else None
+    test = metrics.get("test", {}).get(SELECTION_METRIC)
+    state = _state(beat, ended=test is not None)
+    checkpoint = _last_checkpoint(folder.checkpoints)
+    return Status(
+        run=str(run),
+        state=state,
+        rounds=len(rounds),
+        epochs=config["training"]["epochs"],
+        age=_since(_last_sign(run, beat)),
+        record_age=_since((run / ROUNDS).stat().st_mtime) if rounds else None,
+        best=metrics.get("selected") or (last and last["best"]),
+        test=test,
+        peers=_peers(config, last, beat if state == "running" else None),
+        seconds=last["seconds"] if last else {},
+        events=[event for record in rounds for event in _events(record)]
+        + _latest_events(beat, last),
+        checkpoint=checkpoint,
+        where=f"process {beat.pid} on {beat.host}" if beat else None,
+        next=_next(run, config, state, len(rounds), checkpoint),
+    )
 
 
 def in_words(status: Status) -> str:

@@ -16,7 +16,7 @@ from peercollab.models.model import ModelSettings, SequenceModel
 from peercollab.models.options import GivenModel, ModelOptions
 from peercollab.models.own_model import MakeNetwork, OwnModelOptions
 from peercollab.models.saved import is_own_in, load_model
-from peercollab.results.run_folder import BEST, ITEMS, USERS, read_config
+from peercollab.results.run_folder import BEST, ITEMS, USERS, of_this_version, read_config
 from peercollab.training.popularity import Popularity
 from peercollab.training.scoring import ModelScorer, top_k
 
@@ -85,7 +85,9 @@ class Recommender:
         config = read_config(Path(run))
         best = Path(run) / BEST
         on = torch.device(device)
-        scorer = load_model(best, on, None if model is None else _settings(model, config, best))
+        with of_this_version(Path(run)):
+            settings = None if model is None else _settings(model, config, best)
+        scorer = load_model(best, on, settings)
         try:
             items = pd.read_parquet(best / ITEMS)
             item_ids = items["item"].to_numpy(dtype=object)

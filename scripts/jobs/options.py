@@ -4,11 +4,12 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from peercollab.cli import Command
 from peercollab.command_line import parse, value_of
+from peercollab.config_file import expanded
 from peercollab.data.demo import DEMO
 from peercollab.errors import PeercollabError
 
@@ -83,11 +84,17 @@ def _check_interpreter(python: str) -> None:
 
 def _check_train(train: Sequence[str]) -> None:
     """Refuse here and now what the job would refuse, and paths in the folder that Ray unpacks."""
-    # What may be told anew with --resume is known with the run's folder alone.
-    if value_of("--resume", train) is None:
-        parse(Command, ["train", *train], "train")
+    config = value_of("--config", train)
+    if config is not None and PurePosixPath(config).is_absolute() and not Path(config).exists():
+        # A file of the cluster: what is in it is known there alone.
+        told = list(train)
+    else:
+        told = expanded(train)
+        # What may be told anew with --resume is known with the run's folder alone.
+        if value_of("--resume", told) is None:
+            parse(Command, ["train", *told], "train")
     for option in ("--resume", "--out", "--data"):
-        path = value_of(option, train)
+        path = value_of(option, told)
         if path is None or path == DEMO:
             continue
         if not PurePosixPath(path).is_absolute():

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -74,15 +75,18 @@ def _number(text: str) -> int:
 
 
 def _described(cluster: LocalCluster, folder: Path) -> str:
-    settings = " ".join(f"{name}={value}" for name, value in cluster.environment().items())
-    down = "./scripts/local-cluster down" + ("" if folder == FOLDER else f" --folder {folder}")
+    settings = [f"{name}={value}" for name, value in cluster.environment().items()]
+    job = str(Path.cwd() / "runs" / "job")
+    submit = ["./scripts/submit", "--address", cluster.jobs, "--python", sys.executable]
+    down = ["./scripts/local-cluster", "down"]
+    if folder != FOLDER:
+        down += ["--folder", str(folder)]
     return (
         f"cluster: {cluster.address}\n"
         f"jobs:    {cluster.jobs}\n"
-        f"token:   export {settings}\n"
-        f"try:     ./scripts/submit --address {cluster.jobs} --python {sys.executable} "
-        f"-- --out {Path.cwd() / 'runs' / 'job'}\n"
-        f"end:     {down}"
+        f"token:   {shlex.join(['export', *settings])}\n"
+        f"try:     {shlex.join([*submit, '--', '--out', job])}\n"
+        f"end:     {shlex.join(down)}"
     )
 
 

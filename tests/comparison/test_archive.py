@@ -1,6 +1,7 @@
 """A comparison that is kept without its models, and taken up again somewhere else."""
 
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -154,7 +155,6 @@ def test_what_cannot_be_kept_leaves_what_was_kept(
     compare(replace(kept.options, out=restored))
     keep(restored, "small", tmp_path)
     before = (tmp_path / "small.tar.xz").read_bytes()
-    shown = (restored / "comparison.json").read_text()
 
     def refuse(said: str) -> None:
         with pytest.raises(PeercollabError, match=said):
@@ -165,9 +165,17 @@ def test_what_cannot_be_kept_leaves_what_was_kept(
 
     with Heartbeat(restored, lambda: ()):
         refuse("is going on")
-    (restored / "comparison.json").write_text(shown.replace("--arms solo", "--arms ./mine"))
-    refuse("of code or options in files")
-    (restored / "comparison.json").write_text(shown)
+    asked = (restored / "asked.json").read_text()
+    for own in ("mine=--config own.toml", "mine=--config=own.toml"):
+        (restored / "asked.json").write_text(asked.replace('"told": "solo"', f'"told": "{own}"', 1))
+        refuse("of code or options in files")
+    for own in ('"--rule": "own.py:mix"', '"--model": "own.py:Mine"'):
+        option = own.partition(":")[0]
+        changed = re.sub(f'{option}: "[^"]*"', own, asked, count=1)
+        assert changed != asked
+        (restored / "asked.json").write_text(changed)
+        refuse("of code or options in files")
+    (restored / "asked.json").write_text(asked)
     (restored / "endings" / "soup" / "seed-6" / "per_user.parquet").unlink()
     refuse(r"per_user\.parquet")
     (restored / "runs" / "solo" / "seed-5.outcome.json").touch()

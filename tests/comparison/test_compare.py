@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from peercollab.cli import main
 from peercollab.comparison.compare import compare
 from peercollab.comparison.options import CompareOptions
 from peercollab.comparison.table import failures_of, seeds_of
-from peercollab.comparison.work import forget_peaks_on
+from peercollab.comparison.work import Job, forget_peaks_on
 from peercollab.errors import PeercollabError
 from peercollab.models.options import ModelOptions
 from peercollab.options import TrainOptions
@@ -189,6 +189,26 @@ def test_a_training_that_fails_is_told_and_the_others_are_compared(changed: Chan
     told = failures_of(result)
     assert [line.partition(":")[0] for line in told] == ["wild, seed 5", "wild, seed 6"]
     assert all("train again with a lower --lr" in line for line in told)
+
+
+def test_what_failed_before_it_was_begun_is_told_as_well(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def each(self: object, work: object, items: Sequence[Job], watch: object) -> Iterator[Any]:
+        return ((item, PeercollabError("its process died")) for item in items)
+
+    monkeypatch.setattr("peercollab.actors.pool.LocalPool.each", each)
+    assert failures_of(compare(changed(seeds=1))) == [
+        f"{arm}, seed 5: failed: its process died" for arm in ("solo", "layer-wise")
+    ]
+
+
+def test_a_training_whose_outcome_is_damaged_is_done_again(changed: Changed) -> None:
+    first = compare(changed(seeds=1))
+    outcome = changed().folder / "runs" / "solo" / "seed-5.outcome.json"
+    outcome.write_text("{")
+    assert without_costs(compare(changed(seeds=1))) == without_costs(first)
+    assert json.loads(outcome.read_text())["error"] is None
 
 
 def test_what_is_done_under_a_seed_is_compared_before_the_others_are(
@@ -379,22 +399,23 @@ def test_what_failed_under_a_seed_counts_as_what_was_looked_at(
         assert (of["arm"], of["arms"]) == ("layer-wise", 2)
 
 
-@pytest.mark.parametrize("kind", ["rule", "config"])
+@pytest.mark.parametrize("option", ["text of --rule", "--lr", "--dropout-spread"])
 def test_an_arm_whose_file_was_changed_is_refused(
-    kind: str, changed: Changed, tmp_path: Path
+    option: str, changed: Changed, tmp_path: Path
 ) -> None:
-    file = tmp_path / ("own.py" if kind == "rule" else "own.toml")
+    is_rule = option == "text of --rule"
+    file = tmp_path / ("own.py" if is_rule else "own.toml")
     text = {
-        "rule": "def mix(own, donor, share):\n    return own * 0.{} + donor * (1 - 0.{})\n",
-        "config": "rule = 'average'\nlr = 0.0{}{}\n",
-    }[kind]
-    arm = f"mine=--rule {file}:mix" if kind == "rule" else f"mine=--config {file}"
+        "text of --rule": "def mix(own, donor, share):\n    return own * 0.{} + donor * 0.{}\n",
+        "--lr": "rule = 'average'\nlr = 0.0{}{}\n",
+        "--dropout-spread": "rule = 'average'\ndropout-spread = 0.0{}{}\n",
+    }[option]
+    arm = f"mine=--rule {file}:mix" if is_rule else f"mine=--config {file}"
     file.write_text(text.format(5, 5))
     compare(changed(arms=("solo", arm), seeds=1))
     file.write_text(text.format(6, 6))
     with pytest.raises(PeercollabError) as refused:
         compare(changed(arms=("solo", arm)))
-    option = "text of --rule" if kind == "rule" else "--lr"
     assert f"mine is trained in {changed().folder} with another {option}" in str(refused.value)
 
 

@@ -72,6 +72,26 @@ def test_what_was_chosen_stays_and_what_failed_in_the_search_is_not_tried_again(
             compare(options)
 
 
+def test_an_arm_of_which_all_trials_failed_has_taken_nothing(
+    changed: Changed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_but_average(options: TrainOptions, **settings: Any) -> RunResult:
+        if "average" in str(options.folder):
+            raise OSError("a broken disk")
+        return train(options, **settings)
+
+    options = changed(arms=("solo", "average"), trials=1, seeds=1)
+    with monkeypatch.context() as broken:
+        broken.setattr("peercollab.comparison.work.train", train_but_average)
+        result = compare(options)
+    assert result["conclusion"].startswith("All trials of average failed")
+    assert json.loads((options.folder / "chosen.json").read_text()).keys() == {"solo"}
+    # What the disk has done is no choice: once it is whole, the search is.
+    again = compare(options)
+    assert [trial["error"] for trial in again["trials"]] == [None] * 4
+    assert [of["arm"] for of in again["differences"]] == ["average"]
+
+
 def test_test_is_not_looked_at_by_the_search(
     changed: Changed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

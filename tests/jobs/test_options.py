@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
+from peercollab.errors import PeercollabError
 from scripts.jobs.__main__ import main
 from scripts.jobs.options import parse_options
 from scripts.jobs.source import EXCLUDES, ROOT
@@ -24,6 +25,8 @@ from scripts.local_cluster.__main__ import main as local_cluster
         (["--", "--out", "runs/a"], "--out runs/a"),
         (["--", "--out", "/runs/a", "--data", "log.csv"], "--data log.csv"),
         (["--", "--out", "/runs/a", "--epoch", "3"], "did you mean --epochs?"),
+        (["--", "--out", "/runs/a", "--config", "none.toml"], "none.toml cannot be read"),
+        (["--", "--out", "/runs/a", "--preset", "pcrec", "--factor", "0.9"], "--factor"),
         (["--address", "127.0.0.1:9", "--", "--out", "/runs/a"], "no Ray dashboard answers"),
     ],
     ids=" ".join,
@@ -55,6 +58,19 @@ def test_options_reach_the_command_whole() -> None:
     assert options.entrypoint == (
         "python3 -m peercollab train --data '/data/my log.csv' --out '/runs/a;b'"
     )
+
+
+def test_options_of_a_file_are_known(tmp_path: Path) -> None:
+    recipe = str(ROOT / "docs" / "recipes" / "nextitnet-ml-20m.toml")
+    told = ["--config", recipe, "--dilations", "1", "2", "--data", "/d/x", "--out", "/r/a"]
+    assert parse_options(["--", *told]).train == tuple(told)
+    own = tmp_path / "own.toml"
+    own.write_text("data = 'log.csv'\n")
+    with pytest.raises(PeercollabError, match=r"--data log\.csv: the job runs on the cluster"):
+        parse_options(["--", "--config", str(own), "--out", "/r/a"])
+    # What lies on the cluster alone is looked at there.
+    elsewhere = ["--config", "/not/here/own.toml", "--factor", "0.9", "--out", "/r/a"]
+    assert parse_options(["--", *elsewhere]).train == tuple(elsewhere)
 
 
 def test_the_source_travels_and_nothing_else(tmp_path: Path) -> None:

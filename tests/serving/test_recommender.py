@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,25 +157,82 @@ def test_a_model_of_users_says_whom_it_does_not_know(
     assert sources == {known: "model", "stranger": "fold-in", "other": "fold-in"}
 
 
+@pytest.mark.parametrize("keep_seen", [False, True])
 @pytest.mark.parametrize(
     ("format_", "read"),
     [
-        ("csv", pd.read_csv),
+        ("csv", lambda path: pd.read_csv(path, dtype={"item": str})),
         ("parquet", pd.read_parquet),
         ("jsonl", lambda path: pd.read_json(path, lines=True, dtype={"item": str})),
     ],
 )
 def test_every_format_holds_the_same(
-    format_: str, read: Callable[[Path], pd.DataFrame], run: Path, tmp_path: Path
+    format_: str, read: Callable[[Path], pd.DataFrame], keep_seen: bool, run: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "answer"
     log = run.parent / "log.csv"
     command = ["recommend", str(run), "--histories", str(log), "--k", "2", "--format", format_]
-    assert main([*command, "--out", str(out)]) == 0
-    table = read(out)
-    users = [f'user "{user}", north/south' for user in range(40)]
-    assert table["user"].tolist() == [user for user in users for _ in range(2)]
-    assert set(table["item"].astype(str)) <= set(ODD_ITEMS)
+    seen = ["--keep-seen"] if keep_seen else []
+    assert main([*command, *seen, "--out", str(out)]) == 0
+    histories = {
+        str(user): of["item"].tolist()
+        for user, of in pd.read_csv(log, dtype=str).groupby("user", sort=False)
+    }
+    expected = Recommender.load(run).recommend(histories, k=2, keep_seen=keep_seen)
+    assert len(expected) == 80
+    # Six digits are written of a score.
+    pd.testing.assert_frame_equal(read(out), expected, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "jsonl"])
+def test_a_file_is_written_whole_or_not_at_all(
+    format_: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = str(run.parent / "log.csv")
+    command = ["recommend", str(run), "--histories", log, "--format", format_, "--out"]
+    assert main([*command, str(tmp_path / "missing" / "x")]) == 2
+    assert "cannot be written: " in (said := capsys.readouterr().err)
+    assert "None" not in said
+    out = tmp_path / "answer"
+    out.write_text("of before")
+
+    def stop(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", stop)
+    assert main([*command, str(out)]) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["answer"]
+    assert out.read_text() == "of before"
+
+
+def test_a_pipe_is_written_to_as_it_is(run: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = str(run.parent / "log.csv")
+    try:
+        told = ["recommend", str(run), "--histories", log, "--k", "1", "--out", str(pipe)]
+        assert main(told) == 0
+        assert os.read(reader, 1 << 16).startswith(b"user,item,rank,score,source\n")
+    finally:
+        os.close(reader)
+
+
+def test_a_run_of_another_version_is_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    log = str(run.parent / "log.csv")
+    for damage in ({**config, "layout": {"shape": "new"}}, {"data": "demo"}):
+        (copy / "config.json").write_text(json.dumps(damage))
+        assert main(["recommend", str(copy), "--histories", log]) == 2
+        assert "is of another version of peercollab, or damaged" in capsys.readouterr().err
 
 
 def test_bad_requests_are_refused(
@@ -192,8 +252,6 @@ def test_bad_requests_are_refused(
 
 
 def test_damaged_files_are_named(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     for name in ("model.safetensors", "model.json", "items.parquet"):
         copy = tmp_path / name
         shutil.copytree(run, copy)
