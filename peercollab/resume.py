@@ -33,7 +33,8 @@ HARMLESS = {
 def stored_options(run: Path, named: Collection[str] = ()) -> TrainOptions:
     """The options of the run in this folder, made to go on with it.
 
-    Where it ran is left out: it may go on elsewhere, and says so anew.
+    Where it ran is left out: it may go on elsewhere, and says so anew. So is whether it replaced
+    another when it began.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def stored_options(run: Path, named: Collection[str] = ()) -> TrainOptions:
         from a file that the user has not named, or a model that is in no file.
     """
     stored = read_config(run)
-    names = {field.name for field in fields(TrainOptions)} - {"out", "resume"}
+    names = {field.name for field in fields(TrainOptions)} - {"out", "resume", "overwrite"}
     options = {name: stored[name] for name in names if name in stored}
     if stored.get("settings", {}).get("model_source") == "":
         raise PeercollabError(

@@ -22,11 +22,17 @@ from peercollab.models.saved import save_description
 from peercollab.options import TrainOptions
 from peercollab.results.display import RunDisplay, say
 from peercollab.results.heartbeat import Heartbeat, last_beat, require_idle
-from peercollab.results.run_folder import CONFIG, RunFolder, resume_command
+from peercollab.results.run_folder import (
+    CONFIG,
+    RunFolder,
+    recommend_command,
+    report_command,
+    resume_command,
+)
 from peercollab.training.metrics import SELECTION_METRIC, metrics_of
 
-# Losses after which a run is given up, if no round was completed between them.
-MOST_LOSSES_OF_A_ROUND = 20
+# Losses after which a run is given up, if no checkpoint was written between them.
+MOST_LOSSES = 20
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Rounds:
         self.rounds: list[dict[str, Any]] = []
         self._interruptions: list[str] = []
         self._faults: set[str] = set()
-        self._losses_of_a_round = 0
+        self._losses = 0
         # Who sees this as it is sees the folder.
         self._proof = (folder.path / CONFIG).absolute()
         self._heartbeat = Heartbeat(folder.path, lambda: self._interruptions)
@@ -95,7 +101,8 @@ class Rounds:
                 return self._run()
             except BaseException:
                 # After a loss it can be resumed, from before the first round if need be.
-                if not (self.rounds or self._losses_of_a_round):
+                is_nothing = not (self.rounds or self._losses)
+                if is_nothing and self._heartbeat.is_ours():
                     self.folder.remove()
                 raise
 
@@ -154,17 +161,25 @@ class Rounds:
             self._until_done(self._conclude, say)
             self._note_late_interruptions()
         except BaseException:
-            if self.rounds:
+            if self.rounds and self._heartbeat.is_ours():
                 with suppress(PeercollabError):  # The disk may be what is wrong.
                     self._note_late_interruptions()
-                again = resume_command(self.folder.path, self.options.as_json())
-                say(
-                    f"{len(self.rounds)} rounds are complete, and the best state of them is kept: "
-                    f"`peercollab recommend {self.folder.path}` and `report` work, and "
-                    f"`{again}` goes on"
-                )
+                say(self._left_in_words())
             raise
         return RunResult(self.folder.path, self.metrics, self.rounds)
+
+    def _left_in_words(self) -> str:
+        """What there is of a run that does not come to its end, and what can be done with it."""
+        path, options = self.folder.path, self.options.as_json()
+        count = len(self.rounds)
+        rounds = "1 round is complete" if count == 1 else f"{count} rounds are complete"
+        again = f"`{resume_command(path, options)}` goes on"
+        if "selected" not in self.metrics:
+            return f"{rounds}, and none has been ranked yet; {again}"
+        return (
+            f"{rounds}, and the best state of them is kept: "
+            f"`{recommend_command(path, options)}` and `{report_command(path)}` work, and {again}"
+        )
 
     def _run_rounds(self) -> None:
         with RunDisplay(self.options.training.epochs) as display:
@@ -200,14 +215,15 @@ class Rounds:
         while True:
             if isinstance(lost, FaultError):
                 if lost.kind in self._faults:
-                    raise PeercollabError(f"{lost}: it did so twice in the same round") from lost
+                    raise PeercollabError(
+                        f"{lost}: it did so twice since the last checkpoint"
+                    ) from lost
                 self._faults.add(lost.kind)
             self._note(str(lost))
-            self._losses_of_a_round += 1
-            if self._losses_of_a_round > MOST_LOSSES_OF_A_ROUND:
+            self._losses += 1
+            if self._losses > MOST_LOSSES:
                 raise PeercollabError(
-                    f"given up: {self._losses_of_a_round} losses without a completed round; the "
-                    f"last: {lost}"
+                    f"given up: {self._losses} losses since the last checkpoint; the last: {lost}"
                 ) from lost
             round = self.folder.checkpoints.latest(tell)
             if round is None:
@@ -249,14 +265,17 @@ class Rounds:
 
     def _run_round(self, display: RunDisplay, watch: Watch) -> None:
         self._heartbeat.require_ours()
+        display.stand(self.rounds)
         record = self.executor.run_round(len(self.rounds) + 1, watch).as_json()
+        # A round is long enough for another driver to take the folder meanwhile.
+        self._heartbeat.require_ours()
         self._add(record | {"interruptions": self._interruptions})
         self._interruptions = []
-        display.record(record)
+        display.record(self.rounds[-1])
         every = self.options.execution.checkpoint_every
         if len(self.rounds) % every == 0 or self._is_over():
             self._checkpoint()
-            self._losses_of_a_round = 0
+            self._losses = 0
             self._faults.clear()
             if not self._is_over() and (back := self.executor.take_back(self._proof)):
                 self._tell_and_note(display.say, f"{peers_in_words(back)} came back")
@@ -319,6 +338,10 @@ class Rounds:
                     )
 
     def _conclude(self) -> None:
+        # After a loss here a checkpoint may have been the last whole one that is not of the end.
+        if not self._is_over():
+            self._run_rounds()
+        self._heartbeat.require_ours()
         self._finish()
         self._judge()
 

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from peercollab.actors.executor import LocalExecutor
 from peercollab.actors.messages import PeerSetup
 from peercollab.cli import main
-from peercollab.errors import PeercollabError
+from peercollab.errors import LostError, PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.heartbeat import RUNNING, Heartbeat
-from peercollab.results.run_folder import read_config
+from peercollab.results.run_folder import RunFolder, read_config
 from peercollab.resume import stored_options, stored_peers
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -114,8 +115,6 @@ def test_a_resumed_run_equals_one_that_went_through(
     kind: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped within its third round, with whatever the first two left."""
-    from peercollab.actors.executor import LocalExecutor
-
     whole = run(log, tmp_path / "whole", KINDS[kind])
 
     going_on = LocalExecutor.run_round
@@ -173,6 +172,119 @@ def test_more_epochs_go_on_as_if_they_had_been_asked_for(
     assert "resumed after round 3 of 6" in said
     assert outcome(tmp_path / "short") == outcome(whole)
     assert read_config(tmp_path / "short")["training"]["epochs"] == 6
+
+
+def test_a_run_that_replaced_another_can_be_gone_on_with(log: Path, tmp_path: Path) -> None:
+    whole = run(log, tmp_path / "whole", "--epochs 3")
+    again = run(log, tmp_path / "again", "--epochs 2")
+    run(log, again, "--epochs 2 --overwrite")
+    assert main(["train", "--resume", str(again), "--epochs", "3"]) == 0
+    assert outcome(again) == outcome(whole)
+
+
+def test_ranks_of_an_earlier_end_do_not_outlive_it(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(log, tmp_path / "run", "--epochs 1")
+
+    def stopped(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("peercollab.actors.executor.LocalExecutor.run_round", stopped)
+    assert main(["train", "--resume", str(folder), "--epochs", "2"]) == 130
+    assert "test" not in json.loads((folder / "metrics.json").read_text())
+    assert not (folder / "per_user.parquet").exists()
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_a_driver_whose_run_was_taken_over_leaves_it_alone(
+    rounds: int,
+    log: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    going_on = LocalExecutor.run_round
+
+    def taken_over(self: LocalExecutor, round: int, watch: Any) -> Any:
+        record = going_on(self, round, watch)
+        if round == rounds + 1:
+            beat = json.loads((folder / RUNNING).read_text())
+            (folder / RUNNING).write_text(json.dumps(beat | {"host": "another"}))
+        return record
+
+    monkeypatch.setattr(LocalExecutor, "run_round", taken_over)
+    assert main(command_for(log, folder)) == 2
+    said = capsys.readouterr()
+    assert "on another has taken the run over" in said.err
+    assert "goes on" not in said.out
+    assert len(RunFolder(folder).rounds()) == rounds
+    assert RunFolder(folder).checkpoints.latest(print) == rounds
+
+
+def test_a_loss_at_the_end_has_rounds_done_again_that_no_checkpoint_holds(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(log, tmp_path / "whole")
+    folder = tmp_path / "run"
+    ranking = LocalExecutor.rank_selected
+    losses = ["peer 1 died"]
+
+    def lost_once(self: LocalExecutor, hold_out: Any) -> Any:
+        if losses:
+            (folder / "checkpoints" / "round-4" / "manifest.json").write_text("{")
+            raise LostError(losses.pop())
+        return ranking(self, hold_out)
+
+    monkeypatch.setattr(LocalExecutor, "rank_selected", lost_once)
+    assert main(command_for(log, folder)) == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_run_is_given_up_that_comes_no_further(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*_: Any) -> Any:
+        raise LostError("peer 1 died")
+
+    monkeypatch.setattr(LocalExecutor, "run_round", lost)
+    monkeypatch.setattr("peercollab.rounds.MOST_LOSSES", 2)
+    assert main(command_for(log, tmp_path / "run")) == 2
+    told = "given up: 3 losses since the last checkpoint; the last: peer 1 died"
+    assert told in capsys.readouterr().err
+
+
+def test_without_a_whole_checkpoint_a_loss_ends_the_run(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+
+    def lost(*_: Any) -> Any:
+        shutil.rmtree(folder / "checkpoints")
+        raise LostError("peer 1 died")
+
+    monkeypatch.setattr(LocalExecutor, "run_round", lost)
+    assert main(command_for(log, folder)) == 2
+    assert "no checkpoint of the run is whole to go back to" in capsys.readouterr().err
+
+
+def test_before_anything_is_ranked_no_model_is_promised(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    going_on = LocalExecutor.run_round
+
+    def stopped(self: LocalExecutor, round: int, watch: Any) -> Any:
+        if round == 2:
+            raise KeyboardInterrupt
+        return going_on(self, round, watch)
+
+    monkeypatch.setattr(LocalExecutor, "run_round", stopped)
+    assert main(command_for(log, tmp_path / "run", "--validate-every 3")) == 130
+    said = capsys.readouterr().out
+    assert "1 round is complete, and none has been ranked yet; `peercollab train --resume" in said
+    assert "recommend" not in said
 
 
 def test_a_run_goes_on_where_auto_comes_to_other_numbers(log: Path, tmp_path: Path) -> None:
@@ -272,7 +384,9 @@ def test_the_configuration_of_another_version_is_told_as_that(log: Path, tmp_pat
     config = json.loads((folder / "config.json").read_text())
     config["training"]["warmth"] = 3
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PeercollabError, match=r"config.json .*\(warmth is not known\): train anew"):
+    with pytest.raises(
+        PeercollabError, match=r"another version .*\(warmth is not known\): train anew"
+    ):
         stored_options(folder)
 
 

@@ -70,7 +70,7 @@ class ExecutionOptions:
             raise PeercollabError(
                 f"--min-peers is {self.min_peers}: give 1 up to --peers, which is {self.peers}"
             )
-        if not self.peer_timeout > 0:
+        if not (math.isfinite(self.peer_timeout) and self.peer_timeout > 0):
             raise PeercollabError(f"--peer-timeout is {self.peer_timeout}: give seconds, above 0")
         if not (math.isfinite(self.wait_for_resources) and self.wait_for_resources >= 0):
             raise PeercollabError(

@@ -4,6 +4,7 @@ The driver owns all of them: were the peers the coordinator's, they would die wi
 """
 
 import secrets
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -46,13 +47,16 @@ SECONDS_TO_START = 300.0
 class PeerActor(Returning, Peer):
     """A peer that takes the device Ray gave it."""
 
-    def __init__(
-        self, own: PeerSetup, shared: SharedSetup, histories: bytes, has_gpu: bool
-    ) -> None:
+    def __init__(self, own: PeerSetup, shared: SharedSetup, histories: bytes, wanted: str) -> None:
         Returning.__init__(self, f"peer {own.number}")
-        # Ray shows an actor only its own GPUs, so the first is the right one; where GPUs are
-        # promised by hand on a machine without any, the peer falls back to the CPU.
-        device = local_device("auto" if has_gpu else "cpu", 0)
+        try:
+            # Ray shows an actor only its own GPUs, so the first is the right one; where GPUs are
+            # promised by hand on a machine without any, auto falls back to the CPU.
+            device = local_device(wanted, 0)
+        except PeercollabError as error:
+            raise PeercollabError(
+                f"peer {own.number} on {socket.gethostname()}: {error}"
+            ) from error
         Peer.__init__(self, own, shared, ray.get(cloudpickle.loads(histories)), device)
 
     def whereabouts(self) -> str:
@@ -157,7 +161,7 @@ class RayExecutor:
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     self._group, placement_group_bundle_index=place
                 ),
-            ).remote(own, shared, where, "GPU" in bundle)
+            ).remote(own, shared, where, options.device if "GPU" in bundle else "cpu")
             self._made.append(handle)
             return handle
 
@@ -173,7 +177,6 @@ class RayExecutor:
             .remote(cloudpickle.dumps(self._muster.handles), shared, options.peer_timeout)
         )
         self._made.append(self._coordinator)
-        self._names = names_of({"the coordinator": self._coordinator})
         self._printed = Printed(lambda: self._actors_of(range(len(peers))))
         get(
             [self._coordinator.__ray_ready__.remote()],
@@ -203,6 +206,12 @@ class RayExecutor:
     @property
     def away(self) -> list[int]:
         return sorted(self._muster.away)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        """What actors are called, by their ids: those of now, as a peer may have been replaced."""
+        everybody = self._actors_of(range(len(self._muster.handles)))
+        return names_of({**everybody, "the coordinator": self._coordinator})
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         asked = self._coordinator.run_round.remote(round, term=self._term)
@@ -241,7 +250,10 @@ class RayExecutor:
 
     def weights(self, peer: int) -> LayerArrays:
         (arrays,) = get(
-            [self._muster.handles[peer].weights.remote()], f"the weights of peer {peer + 1}"
+            [self._muster.handles[peer].weights.remote()],
+            f"the weights of peer {peer + 1}",
+            SECONDS_TO_START,
+            self._names,
         )
         return {name: np.array(array) for name, array in arrays.items()}
 

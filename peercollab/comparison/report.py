@@ -12,8 +12,7 @@ from peercollab.comparison.table import remarks_on, table_of
 from peercollab.results.display import duration
 from peercollab.results.metrics_table import MISSING
 from peercollab.results.page import details, numbers, page, picture, write_page
-
-REPORT = "report.html"
+from peercollab.results.run_folder import REPORT
 
 
 def write_comparison_report(folder: Path, result: Mapping[str, Any]) -> Path:

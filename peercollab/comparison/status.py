@@ -1,7 +1,6 @@
 """How a comparison stands, from its folder alone."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from peercollab.comparison.table import failures_of, left_of
 from peercollab.errors import PeercollabError
 from peercollab.models.saved import WEIGHTS
 from peercollab.results.heartbeat import last_beat
-from peercollab.results.run_folder import BEST, read_config, recommend_command
+from peercollab.results.run_folder import BEST, read_config, recommend_command, report_command
 
 
 def is_comparison(folder: Path) -> bool:
@@ -42,7 +41,7 @@ def comparison_in_words(folder: Path) -> str:
             # Trials, and arms that are left out now, may have failed without anything being left.
             is_ended = not left and not failures_of(result)
             serving = serving_command(folder, result) if is_ended else None
-    report = shlex.join(["peercollab", "report", str(folder)])
+    report = report_command(folder)
     state = "ended" if is_ended else "not going on"
     if beat and going_on:
         state = f"going on (process {beat.pid} on {beat.host})"

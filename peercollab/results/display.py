@@ -100,14 +100,17 @@ class RunDisplay:
         """Take in where every peer is."""
         self._progress = progress
 
+    def stand(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Show how things stand after so many rounds: of a run that goes on, or went back."""
+        if records and records[-1] is self._record:
+            return
+        self._best, self._record = {}, None
+        for record in records:
+            self._take_in(record)
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Take in the record of a round that has ended, as it stands in ``rounds.jsonl``."""
-        best = dict(self._best)
-        for report in record["peers"]:
-            if (value := _validation(report)) is not None:
-                best[report["peer"]] = max(value, best.get(report["peer"], value))
-        self._best = best
-        self._record = record
+        self._take_in(record)
         if not self._console.is_interactive:
             for report in record["peers"]:
                 self.say(self._line(record, report))
@@ -116,6 +119,14 @@ class RunDisplay:
                 f"peer {failure['peer']} sat round {record['round']} out: {failure['reason']} "
                 f"(noticed by step {failure['step']})"
             )
+
+    def _take_in(self, record: Mapping[str, Any]) -> None:
+        best = dict(self._best)
+        for report in record["peers"]:
+            if (value := _validation(report)) is not None:
+                best[report["peer"]] = max(value, best.get(report["peer"], value))
+        self._best = best
+        self._record = record
 
     def say(self, text: str) -> None:
         """Print a line, above the table where there is one."""

@@ -117,7 +117,7 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
-        if self._is_ours():
+        if self.is_ours():
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
@@ -129,7 +129,7 @@ class Heartbeat:
         PeercollabError
             One has: this one was silent for so long that it counted as gone.
         """
-        if not self._is_ours() and (beat := last_beat(self._path.parent)):
+        if not self.is_ours() and (beat := last_beat(self._path.parent)):
             raise PeercollabError(
                 f"{self._path.parent}: process {beat.pid} on {beat.host} has taken the run over, "
                 "as nothing was heard from this one: it ends here"
@@ -150,7 +150,8 @@ class Heartbeat:
         except OSError:
             return  # A disk that takes nothing is told of by what matters.
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Whether no other driver has taken the folder."""
         beat = last_beat(self._path.parent)
         return beat is None or (beat.host, beat.pid, beat.started) == (
             socket.gethostname(),
@@ -160,7 +161,7 @@ class Heartbeat:
 
     def _go_on(self) -> None:
         while not self._is_over.wait(SECONDS_BETWEEN_BEATS):
-            if self._is_ours():
+            if self.is_ours():
                 self.beat()
 
     def beat(self) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 from peercollab.results import donor_plot, layer_plots, plots
 from peercollab.results.metrics_table import judged_on, metrics_table, times
 from peercollab.results.page import details, numbers, page, picture, write_page
+from peercollab.results.run_folder import REPORT
 from peercollab.results.stored_run import StoredRun, read_run
 from peercollab.training.metrics import SELECTION_METRIC
-
-REPORT = "report.html"
 
 
 def write_report(folder: Path) -> Path:

@@ -43,6 +43,7 @@ USERS = "users.parquet"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.json"
 PER_USER = "per_user.parquet"
+REPORT = "report.html"
 
 # In a command that is shown, a file that only the user knows.
 UNNAMED = "YOUR-LOG"
@@ -202,6 +203,9 @@ class RunFolder:
         """
         source = self.checkpoints.of(round)
         records = self.rounds_up_to(round)
+        # Of an end that the run had come to they would be ranks of another model.
+        for of_the_end in (PER_USER, REPORT):
+            (self.path / of_the_end).unlink(missing_ok=True)
         self.checkpoints.discard_after(round)
         self.write_rounds(records)
         if (source / BEST_SO_FAR).exists():
@@ -263,6 +267,11 @@ def resume_command(run: Path, config: Mapping[str, Any]) -> str:
     return shlex.join(["peercollab", "train", "--resume", str(run), *named])
 
 
+def report_command(folder: Path) -> str:
+    """What writes the report of a run or a comparison."""
+    return shlex.join(["peercollab", "report", str(folder)])
+
+
 def recommend_command(run: Path, config: Mapping[str, Any]) -> str:
     """What recommends to the users that a run was trained on.
 
@@ -294,8 +303,9 @@ def of_this_version(run: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise PeercollabError(
-            f"{run} is of another version of peercollab, or damaged ({error!r}): train anew"
+            f"{run} is of another version of peercollab, or damaged ({reason}): train anew"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """How a run stands, from its folder alone."""
 
 import math
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from peercollab.results.run_folder import (
     of_this_version,
     read_config,
     recommend_command,
+    report_command,
     resume_command,
 )
 from peercollab.training.metrics import SELECTION_METRIC
@@ -259,7 +259,7 @@ def _latest_events(beat: Beat | None, last: Mapping[str, Any] | None) -> list[st
 def _next(
     run: Path, config: Mapping[str, Any], state: State, rounds: int, checkpoint: int | None
 ) -> str:
-    report = shlex.join(["peercollab", "report", str(run)])
+    report = report_command(run)
     if state == "ended":
         # What several runs of a comparison came to is a model without rounds to report.
         return recommend_command(run, config) + (f"  or  {report}" if rounds else "")

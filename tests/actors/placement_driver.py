@@ -5,7 +5,9 @@
 
 import io
 import os
+import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import ray
+import torch
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import (
     placement_group,
@@ -140,6 +143,12 @@ def gpus(out: Path) -> None:
     code, _, complaint = train(out, "--peers", "3")
     assert code == 0, complaint
     assert sorted(seen.answers) == ["0", "1", "2"], seen.answers
+
+    # Ray has GPUs to give, of which torch sees none: auto takes the CPU, and cuda does not.
+    if not torch.cuda.is_available():
+        shutil.rmtree(out)
+        said = refuse(out, "--peers", "2", "--device", "cuda", within=60)
+        assert f"on {socket.gethostname()}: --device cuda: torch sees no GPU here" in said, said
 
     # Ray agrees that a share of a GPU lies on one card.
     group = placement_group([{"GPU": 0.75}] * 4)

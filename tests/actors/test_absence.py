@@ -187,8 +187,9 @@ def test_a_peer_that_answers_and_does_not_go_on_is_noticed() -> None:
 def test_options_that_cannot_be() -> None:
     with pytest.raises(PeercollabError, match=r"--min-peers is 3: give 1 up to --peers"):
         ExecutionOptions(peers=2, min_peers=3)
-    with pytest.raises(PeercollabError, match=r"--peer-timeout is 0: give seconds"):
-        ExecutionOptions(peer_timeout=0)
+    for seconds in (0, math.inf, math.nan):
+        with pytest.raises(PeercollabError, match=rf"--peer-timeout is {seconds}: give seconds"):
+            ExecutionOptions(peer_timeout=seconds)
     assert [ExecutionOptions(peers=n).least_peers for n in (1, 2, 5)] == [1, 2, 2]
     assert ExecutionOptions(peers=5, min_peers=4).least_peers == 4
 

@@ -159,6 +159,20 @@ def test_the_best_outlives_rounds_without_validation(make_record: MakeRecord) ->
     assert first[-4:-2] == ["-", "0.0110"]
 
 
+def test_a_run_that_goes_on_or_goes_back_stands_where_it_is(make_record: MakeRecord) -> None:
+    console = terminal()
+    records = [make_record(2), make_record(1)]
+    records[1]["round"] = 3
+    with RunDisplay(10, console) as display:
+        display.stand(records)
+        display.record(make_record(4))
+        # One round is done again; what was better in it counts no more.
+        display.stand(records)
+        display.watch([Progress(1, 4, 1, loss=5.0), Progress(2, 4, 1, loss=5.0)])
+    _, first, _ = last_table(console)
+    assert [first[1], first[-3], first[-1]] == ["4/10", "0.0210", "train"]
+
+
 def test_the_terminal_is_given_back_when_a_run_fails() -> None:
     console = terminal()
 
