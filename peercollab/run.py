@@ -15,7 +15,13 @@ from peercollab.data.layout import Layout
 from peercollab.data.prepare import prepare
 from peercollab.data.read import Interactions, read_interactions
 from peercollab.data.sequences import Histories, SequenceData
-from peercollab.data.split import HOLD_OUTS, HoldOut, queries, training_counts
+from peercollab.data.split import (
+    FEWEST_FOR_HOLD_OUT,
+    HOLD_OUTS,
+    HoldOut,
+    queries,
+    training_counts,
+)
 from peercollab.errors import PeercollabError
 from peercollab.machine import usable_cores
 from peercollab.models.check import require_sound
@@ -58,10 +64,22 @@ class Loaded:
 
 
 def load(options: TrainOptions) -> Loaded:
-    """Read and prepare the interactions that the options name, with lines on what was found."""
+    """Read and prepare the interactions that the options name, with lines on what was found.
+
+    Raises
+    ------
+    PeercollabError
+        They cannot be read, or too little is left to train and to be ranked.
+    """
     interactions = read_data(options)
     data, counts = prepare(interactions, options.prepare)
     say(counts.describe())
+    if (longest := int(data.histories.lengths.max())) < FEWEST_FOR_HOLD_OUT:
+        raise PeercollabError(
+            f"no user has {FEWEST_FOR_HOLD_OUT} or more interactions (the longest history has "
+            f"{longest}), and the last two of each user are held out to be ranked: give more data "
+            f"(read as: {interactions.layout.describe()})"
+        )
     return Loaded(data, interactions.layout, interactions if options.data == DEMO else None)
 
 

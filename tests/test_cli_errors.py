@@ -46,10 +46,24 @@ FILES = {
     "NaN ids": (b"user,item\na,i1\na,NaN\nb,i3\n", "line 3"),
     "bad timestamp": (b"user,item,timestamp\na,i1,5\na,i2,yesterday\nb,i3,7\n", "line 3"),
     "stray separator": (b"1,2,3,4,5\n1,2,,3\n7,8,9,1,2,3\n", "line 2"),
+    "nobody to be ranked": (
+        b"user,item\n" + b"".join(b"u%d,a\nu%d,b\n" % (i, i) for i in range(9)),
+        "no user has 3 or more interactions (the longest history has 2)",
+    ),
+    "a column twice": (
+        b"id,user_id,id\n" + b"1,2,3\n" * 9,
+        "has 2 columns named id: give all but one of them another name",
+    ),
     "all users short": (
         b"user,item\n" + b"".join(b"u%d,i%d\n" % (i, i) for i in range(9)),
         "--min-interactions",
     ),
+}
+
+
+OPTIONS_OF = {
+    "nobody to be ranked": "--min-interactions 1",
+    "a column twice": "--user-column 2 --item-column 3",
 }
 
 
@@ -59,7 +73,8 @@ def test_bad_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = tmp_path / "log.csv"
     path.write_bytes(content)
     out = tmp_path / "run"
-    said = refuse(["train", "--data", path, "--out", out], capsys, out)
+    options = OPTIONS_OF.get(name, "").split()
+    said = refuse(["train", "--data", path, "--out", out, *options], capsys, out)
     assert expected in said
 
 

@@ -66,7 +66,7 @@ def choose(
     Raises
     ------
     PeercollabError
-        A column asked for is not there, or there is none for users or for items.
+        A column asked for is not there, or twice, or there is none for users or for items.
     """
     users = _find(path, names, user) if user is not None else guess(names, USER_WORDS)
     items = _find(path, names, item) if item is not None else guess(names, ITEM_WORDS)
@@ -76,6 +76,11 @@ def choose(
             raise PeercollabError(
                 f"{path} has no column that is recognised as the {role}; its columns: "
                 f"{listed(names)}. Name it with --{role}-column"
+            )
+    for column in filter(None, (users, items, times)):
+        if (count := list(names).count(column)) > 1:
+            raise PeercollabError(
+                f"{path} has {count} columns named {column}: give all but one of them another name"
             )
     if users is None or items is None or users == items:
         raise PeercollabError(

@@ -32,7 +32,7 @@ def read_parquet(path: Path, layout: Layout) -> Records:
     return Records(
         users=_ids(path, table, layout.user_column, "--user-column"),
         items=_ids(path, table, layout.item_column, "--item-column"),
-        times=None if layout.time_column is None else table[layout.time_column],
+        times=None if layout.time_column is None else _column(table, layout.time_column),
         place=_place,
     )
 
@@ -41,9 +41,15 @@ def _place(row: int) -> str:
     return f"row {row + 1}"
 
 
+def _column(table: pa.Table, name: str | None) -> pa.ChunkedArray:
+    """A column; of text that lies elsewhere (``string_view``) hardly anything can be computed."""
+    column = table[name]
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+
+
 def _ids(path: Path, table: pa.Table, name: str | None, option: str) -> pa.ChunkedArray:
     """A column as text, null where the id is missing."""
-    column = table[name]
+    column = _column(table, name)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type

@@ -54,6 +54,7 @@ class BPRMF(SequenceModel):
     """
 
     max_length = WHOLE_HISTORY
+    knows_users = True
 
     def __init__(self, n_items: int, n_users: int, options: BPRMFOptions) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ def build_model(
     """A model on the CPU whose weights depend on `seed` alone.
 
     They are drawn on the CPU, so that every device starts from the same ones, and torch's own
-    generator is left as it was.
+    generator there is left as it was.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def build_model(
         Users of a model that has a vector for each.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return settings.make(n_items, n_users)
 
 

@@ -58,7 +58,7 @@ def require_sound(settings: OwnModelOptions, n_items: int) -> None:
         loss = _tried(lambda: model.own_loss(hidden_ND, targets_N), where, "loss(hidden, targets)")
         if not (isinstance(loss, Tensor) and loss.shape == () and loss.isfinite()):
             raise PeercollabError(f"{where}: loss must return one finite number, and gave {loss!r}")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         _hidden(model.train(), rows, size, where)
     model.eval()
     if settings.is_causal:

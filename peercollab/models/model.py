@@ -48,6 +48,8 @@ class SequenceModel(nn.Module):
     ----------
     max_length
         Latest items of a history that the model looks at.
+    knows_users
+        Whether it looks at no item of a user that it was trained on.
     layer_scopes
         Scopes of modules, by their names, that are not what they would be by themselves:
         `peercollab.transplant.layers` says what that is.
@@ -59,6 +61,7 @@ class SequenceModel(nn.Module):
     """
 
     max_length: int
+    knows_users: bool = False
     layer_scopes: Mapping[str, Scope] = {}
     shared_layers: Sequence[str] = ()
     has_sparse_table: bool = True

@@ -7,8 +7,9 @@ import copy
 from collections import deque
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from peercollab.models.model import SequenceModel
 from peercollab.training.options import TrainingOptions
@@ -66,25 +67,35 @@ class ExponentialMovingAverage(Averaging):
     def __init__(self, model: SequenceModel, decay: float) -> None:
         super().__init__(model)
         self._decay = decay
-        self._average = AveragedModel(model, use_buffers=True)
+        self._average = copy.deepcopy(model)
+        # No tensor, unlike that of torch's AveragedModel, for which a GPU is waited for each step.
+        self._steps = 0
 
     @property
     def ranked(self) -> SequenceModel:
-        average: SequenceModel = self._average.module  # type: ignore[assignment]
-        return average
+        return self._average
 
+    @torch.no_grad()
     def after_step(self) -> None:
-        # Counted on the CPU, so that no GPU has to be waited for.
-        steps = int(self._average.n_averaged)
-        decay = min(self._decay, (1 + steps) / (10 + steps))
-        self._average.multi_avg_fn = get_ema_multi_avg_fn(decay)
-        self._average.update_parameters(self._own)
+        # The first weights are taken as they are.
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
+        self._steps += 1
+        averages: list[Tensor] = []
+        latest: list[Tensor] = []
+        for average, own in zip(_tensors(self._average), _tensors(self._own), strict=True):
+            if own.is_floating_point():
+                averages.append(average)
+                latest.append(own)
+            else:
+                average.copy_(own)
+        get_ema_multi_avg_fn(decay)(averages, latest, None)
 
     def state(self) -> AverageState:
-        return _on_cpu(self._average)
+        return {"steps": self._steps, "weights": _on_cpu(self._average)}
 
     def restore(self, state: AverageState) -> None:
-        self._average.load_state_dict(state)
+        self._steps = state["steps"]
+        self._average.load_state_dict(state["weights"])
 
 
 class WindowAverage(Averaging):
@@ -142,6 +153,11 @@ def choose_averaging(options: TrainingOptions, model: SequenceModel) -> Averagin
     if options.swa:
         return WindowAverage(model, options.swa)
     return Averaging(model)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, each once."""
+    return [*model.parameters(), *model.buffers()]
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

@@ -49,6 +49,9 @@ class ModelScorer:
 
     def last_hidden(self, items: Int32Array, spans: Spans, users: Int64Array | None) -> Tensor:
         latest = spans.last(self._model.max_length)
+        if users is not None and self._model.knows_users:
+            # Whole histories, which may be long, are laid out for those alone who are not known.
+            latest = Spans(np.where(users >= 0, latest.stops, latest.starts), latest.stops)
         size = _ROWS_OF_A_PASS.get(self._device.type, len(spans))
         parts = np.split(np.arange(len(spans)), range(size, len(spans), size))
         return torch.cat(

@@ -46,9 +46,7 @@ def entropy(weight_T: Tensor, bins: int = BINS) -> float:
     "Filter Grafting for Deep Neural Networks" (CVPR 2020, arXiv 2001.05868); the PCRec
     code leaves the maximum out of the last bin, which is not followed here.
     """
-    # Short floating-point numbers, which numpy does not know, are float32 numbers, too.
     x_N = weight_T.flatten()
-    x_N = x_N if x_N.dtype in (torch.float32, torch.float64) else x_N.float()
     low, high = (float(end) for end in x_N.aminmax())
     if low == high:
         return 0.0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -42,6 +43,9 @@ class Layer:
 
 LayerMap = Mapping[str, Layer]
 
+# Types of weights that numpy, which peers exchange them by, knows, and that mixing does not round.
+MIXED = (torch.float32, torch.float64)
+
 # The layer of parameters that are the model's own, in none of its modules.
 OWN_PARAMETERS = "(model)"
 
@@ -57,8 +61,8 @@ def layer_map(model: nn.Module) -> LayerMap:
     Raises
     ------
     PeercollabError
-        Modules share a tensor and the model does not say so, a layer has a weight that is not of
-        floating-point numbers, or the model speaks of a layer or a scope that there is not.
+        Modules share a tensor and the model does not say so, a layer has a weight that is neither
+        float32 nor float64, or the model speaks of a layer or a scope that there is not.
     """
     taken: dict[int, str] = {}
     state = model.state_dict()
@@ -69,10 +73,15 @@ def layer_map(model: nn.Module) -> LayerMap:
         prefix = f"{name}." if name else ""
         parameters = dict(module.named_parameters(recurse=False))
         for key, value in list(parameters.items()):
-            if not value.is_floating_point():
+            if value.dtype not in MIXED:
+                remedy = (
+                    "keep it in float32, and have --precision bf16 round in training"
+                    if value.is_floating_point()
+                    else "make it a buffer"
+                )
                 raise PeercollabError(
-                    f"layer {name or OWN_PARAMETERS}: {key} is of {value.dtype}, and only "
-                    "floating-point numbers can be mixed: make it a buffer"
+                    f"layer {name or OWN_PARAMETERS}: {key} is of {value.dtype}, and weights are "
+                    f"mixed in float32 or float64: {remedy}"
                 )
             if id(value) in taken:
                 _require_stated(model, prefix + key, name, taken[id(value)])

@@ -223,6 +223,14 @@ def test_one_column_cannot_be_both_user_and_item() -> None:
         choose(Path("x.csv"), ["a", "b"], "a", "a", None)
 
 
+def test_a_column_whose_name_is_there_twice_is_not_taken() -> None:
+    names = ["id", "user", "id", "item"]
+    assert choose(Path("x.csv"), names, None, None, None) == ("user", "item", None)
+    for columns in (("user", "id", None), ("id", "item", None), ("user", "item", "id")):
+        with pytest.raises(PeercollabError, match="has 2 columns named id: give all but one"):
+            choose(Path("x.csv"), names, *columns)
+
+
 def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
     names = ",".join(f"column{i}" for i in range(100))
     assert "column19 and 80 more" in refusal(file_of(tmp_path, f"{names}\n{names}\n"))

@@ -157,6 +157,7 @@ def test_parquet_gives_the_same_for_text_numbers_and_categories(tmp_path: Path) 
         pa.array([Decimal(i) for i in whole], pa.decimal128(20, 2)),
         pa.array([str(i) for i in whole], pa.string()),
         pa.array([str(i) for i in whole], pa.large_string()),
+        pa.array([str(i) for i in whole], pa.string_view()),
         pa.array([str(i) for i in whole]).dictionary_encode(),
         pa.array(whole).dictionary_encode(),
     ]
@@ -249,6 +250,7 @@ def test_times_sort_in_every_form(
         pa.array([Decimal("1.5"), Decimal("-2")]),
         pa.array([2, 1], pa.uint8()),
         pa.array(["2024-02-01", "2024-01-01"]).dictionary_encode(),
+        pa.array([" 2024-02-01", "2024-01-01"], pa.string_view()),
         pa.array([datetime.date(2024, 2, 1), datetime.date(2024, 1, 1)]),
         pa.array([datetime.date(2024, 2, 1), datetime.date(2024, 1, 1)], pa.date64()),
         pa.array([2, 1], pa.timestamp("ns", tz="Europe/Berlin")),

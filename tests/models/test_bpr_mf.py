@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from peercollab.data.batches import Rows
+from peercollab.data.batches import Rows, lay_out
 from peercollab.data.layout import ReadOptions
 from peercollab.data.prepare import PrepareOptions, prepare
 from peercollab.data.read import read_interactions
-from peercollab.data.split import queries
+from peercollab.data.split import Spans, queries
 from peercollab.models.bpr_mf import BPRMFOptions
 from peercollab.models.build import build_model, model_bytes
 from peercollab.run import popularity_ranks
@@ -104,6 +105,30 @@ def test_vectors_made_of_histories_rank_far_better_than_popularity(real_data: Pa
     ranks = rank_targets(model, histories.items, nobody, keep_seen=False)
     popular = popularity_ranks(histories, keep_seen=False)["validation"]
     assert metrics_of(ranks)["ndcg@10"] > 1.2 * metrics_of(popular)["ndcg@10"]
+
+
+def test_nothing_is_laid_out_of_the_history_of_a_user_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = ModelScorer(any_weights(OPTIONS), CPU)
+    items = np.arange(12, dtype=np.int32) % ITEMS
+    spans = Spans(np.array([0, 0, 6]), np.array([3, 12, 8]))
+    lengths: list[list[int]] = []
+
+    def noted(*arguments: Any) -> Rows:
+        rows = lay_out(*arguments)
+        lengths.append(rows.lengths_B.tolist())
+        return rows
+
+    monkeypatch.setattr("peercollab.training.scoring.lay_out", noted)
+    with torch.no_grad():
+        known_BD = scorer.last_hidden(items, spans, np.array([2, 0, 1]))
+        some_BD = scorer.last_hidden(items, spans, np.array([-1, 0, 1]))
+        none_BD = scorer.last_hidden(items, spans, None)
+    assert lengths == [[0, 0, 0], [3, 0, 0], [3, 12, 2]]
+    assert torch.equal(some_BD[1:], known_BD[1:])
+    torch.testing.assert_close(some_BD[0], none_BD[0])
+    assert not torch.allclose(some_BD[0], known_BD[0])
 
 
 def test_a_vector_made_of_a_long_history_needs_no_vector_for_each_item() -> None:

@@ -1,15 +1,17 @@
 """The mean of the last epochs' ends is what is ranked, and nothing that is trained knows of it."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from peercollab.models.build import build_model
 from peercollab.models.sasrec import SASRec
-from peercollab.training.averaging import WindowAverage
+from peercollab.training.averaging import ExponentialMovingAverage, WindowAverage
 from peercollab.training.trainer import Trainer
 from tests.training.walks import MODEL, OPTIONS, trainer
 
@@ -125,6 +127,33 @@ def test_an_exchange_after_an_epochs_end_does_not_enter_it() -> None:
     assert equal(ranked_state(own), end)
     own.train_epoch(2)
     assert_near(ranked_state(own), mean_of([end, own_state(own)]))
+
+
+def test_the_moving_average_is_torchs_own() -> None:
+    """Beside the average of swa_utils, told the decay of every step; whole numbers are the last."""
+    model = build_model(9, MODEL, seed=1)
+    model.register_buffer("statistic", torch.zeros(2))
+    model.register_buffer("count", torch.tensor(0))
+    oracle = AveragedModel(model, use_buffers=True)
+    own = ExponentialMovingAverage(model, 0.5)
+    for step in range(12):
+        with torch.no_grad():
+            for tensor in (*model.parameters(), model.get_buffer("statistic")):
+                tensor.add_(torch.randn_like(tensor))
+            model.get_buffer("count").fill_(step)
+        if step == 7:
+            own.restore(copy.deepcopy(own.state()))
+        oracle.multi_avg_fn = get_ema_multi_avg_fn(min(0.5, (1 + step) / (10 + step)))
+        oracle.update_parameters(model)
+        own.after_step()
+        expected = {
+            name.removeprefix("module."): value
+            for name, value in oracle.state_dict().items()
+            if name not in ("n_averaged", "module.count")
+        }
+        found = dict(own.ranked.state_dict())
+        assert found.pop("count") == step
+        assert equal(found, expected)
 
 
 def test_buffers_and_whole_numbers_are_the_last_epochs() -> None:

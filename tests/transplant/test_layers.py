@@ -144,6 +144,21 @@ def test_statistics_of_a_batch_norm_travel_with_its_layer_and_its_counter_does_n
     assert layer.buffers == {"norm.running_mean", "norm.running_var"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        (torch.bfloat16, "--precision bf16"),
+        (torch.float16, "in float32"),
+        (torch.int64, "a buffer"),
+    ],
+)
+def test_weights_that_cannot_be_mixed_are_named(kind: torch.dtype, remedy: str) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = nn.Parameter(torch.zeros(2, 2, dtype=kind), requires_grad=False)
+    with pytest.raises(PeercollabError, match=f"layer 1: weight is of {kind}, .*{remedy}"):
+        layer_map(model)
+
+
 def test_choices_partition_the_layers() -> None:
     layers = layer_map(sasrec())
     assert choose_layers(layers, "all") == layers
