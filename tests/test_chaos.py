@@ -17,7 +17,7 @@ import pytest
 from peercollab.cli import main
 from tests.test_resume import log as log
 from tests.test_resume import outcome
-from tests.traces import Kind, Watched
+from tests.traces import Kind, Watched, rounds_in
 
 RUN = "--hidden-size 8 --blocks 1 --max-length 20 --batch-size 16 --threads-per-peer 1 --patience 0"
 KILLS = 20
@@ -48,12 +48,6 @@ def options(log: Path, folder: Path, epochs: int) -> list[str]:
     ]
 
 
-def rounds_of(folder: Path) -> int:
-    """Rounds that are recorded, whole."""
-    path = folder / "rounds.jsonl"
-    return path.read_bytes().count(b"\n") if path.is_file() else 0
-
-
 def interruptions(folder: Path) -> list[str]:
     """What the record says of what went wrong."""
     lines = (folder / "rounds.jsonl").read_text().splitlines()
@@ -63,7 +57,7 @@ def interruptions(folder: Path) -> list[str]:
 def await_rounds(run: Watched, folder: Path, rounds: int, seconds: float = 120) -> bool:
     """Wait until so many rounds are recorded; whether the run goes on then."""
     deadline = time.monotonic() + seconds
-    while rounds_of(folder) < rounds:
+    while rounds_in(folder) < rounds:
         if not run.is_running():
             return False
         assert time.monotonic() < deadline, run.output.read_text()
@@ -103,7 +97,7 @@ def test_twenty_kills_at_random_moments_leave_no_trace_in_the_end(
         for kill in range(KILLS):
             # The last kill was told, and a round has been completed since: the run is at work.
             await_losses(runs[-1], kill)
-            assert await_rounds(runs[-1], folder, rounds_of(folder) + 1), output.read_text()
+            assert await_rounds(runs[-1], folder, rounds_in(folder) + 1), output.read_text()
             time.sleep(draws.uniform(0.0, 0.5))
             victim = VICTIMS[kill % len(VICTIMS)]
             if victim != "driver":

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +11,7 @@ import pytest
 
 from peercollab.cli import main
 from peercollab.serving.recommender import Recommender
+from tests.traces import last_words, wait_until
 
 SECONDS_TO_BEGIN = 240
 SECONDS_TO_END = 60
@@ -24,11 +24,11 @@ def listen_to_ctrl_c() -> None:
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     """Wait until a file has a line in it, while the process lives."""
-    deadline = time.monotonic() + SECONDS_TO_BEGIN
-    while not (path.is_file() and path.stat().st_size):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, f"{path} was not written"
-        time.sleep(0.2)
+    wait_until(
+        lambda: path.is_file() and path.stat().st_size > 0,
+        process,
+        lambda: f"no {path}: {last_words(process)}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,13 @@ def test_stopping_before_the_first_round_leaves_no_folder(tmp_path: Path) -> Non
         text=True,
         preexec_fn=listen_to_ctrl_c,
     )
-    wait_for(out / "config.json", process)
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=SECONDS_TO_END)
+    try:
+        wait_for(out / "config.json", process)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=SECONDS_TO_END)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 130
     assert complaint.strip() == "peercollab: stopped"
     assert not out.exists()

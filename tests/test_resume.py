@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from peercollab.options import TrainOptions
 from peercollab.results.heartbeat import RUNNING, Heartbeat
 from peercollab.results.run_folder import RunFolder, read_config
 from peercollab.resume import stored_options, stored_peers
+from tests.traces import last_words, rounds_in, wait_until
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -98,13 +98,8 @@ def stop_in_round(folder: Path, command: list[str], round: int, number: int) -> 
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 240
-    rounds = folder / "rounds.jsonl"
     try:
-        while not rounds.is_file() or len(rounds.read_bytes().splitlines()) < round:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: rounds_in(folder) >= round, process, lambda: last_words(process))
     finally:
         process.send_signal(number)
         process.communicate(timeout=60)

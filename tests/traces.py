@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,33 @@ SHARED_MEMORY = Path("/dev/shm")
 
 SECONDS_BETWEEN_NOTES = 5.0
 
+# What processes may take to begin on a machine with other work.
+SECONDS_TO_BEGIN = 240.0
+
 Kind = Literal["peer", "coordinator"]
+
+
+def wait_until(
+    holds: Callable[[], bool], process: subprocess.Popen[str], told: Callable[[], str]
+) -> None:
+    """Wait for what a process brings about; it must not end, or take too long, before."""
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while not holds():
+        # What it brought about before it ended may be seen only now.
+        assert process.poll() is None or holds(), told()
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.02)
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    """What a process said on stderr, if it has ended."""
+    return "it goes on" if process.poll() is None else process.communicate()[1]
+
+
+def rounds_in(folder: Path) -> int:
+    """Rounds that a run has recorded, whole."""
+    path = folder / "rounds.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
 class Watched:

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tests.actors.test_recovery import killing as killing
 from tests.actors.test_recovery import log as log
 from tests.actors.test_recovery import options, processes_of, undisturbed
 from tests.test_resume import outcome
+from tests.traces import SECONDS_TO_BEGIN
 
 CPU = torch.device("cpu")
 MakeShared = Callable[..., SharedSetup]
@@ -194,11 +196,40 @@ def test_options_that_cannot_be() -> None:
     assert ExecutionOptions(peers=5, min_peers=4).least_peers == 4
 
 
+def await_start(handle: Any) -> None:
+    """Wait until an actor that is made again is there."""
+    import ray
+
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while time.monotonic() < deadline:
+        with suppress(ray.exceptions.RayError):
+            ray.get(handle.__ray_ready__.remote(), timeout=SECONDS_TO_BEGIN)
+            return
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_while_a_peer_is_away_the_others_go_on_and_it_joins_them_again(
-    log: Path, tmp_path: Path, killing: Any, capsys: pytest.CaptureFixture[str]
+    log: Path,
+    tmp_path: Path,
+    killing: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from peercollab.actors.ray_executor import RayExecutor
+
     killer = killing(["PeerActor"])
+    going_on: Callable[..., Any] = RayExecutor.run_round
+    rounds_without: list[int] = []
+
+    def run_round(self: RayExecutor, round: int, watch: Any) -> Any:
+        """From the third round without it on, wait until the process of the lost one is there."""
+        rounds_without.extend(self._muster.away)
+        if len(rounds_without) >= 3:
+            for place in self._muster.away:
+                await_start(self._muster.handles[place])
+        return going_on(self, round, watch)
+
+    monkeypatch.setattr(RayExecutor, "run_round", run_round)
     result = train(options(tmp_path / "run", log, 20, peers=3, rejoin_within=0.0))
     assert killer.killed == ["PeerActor"]
     assert [record["round"] for record in result.rounds] == list(range(1, 21))

@@ -1,6 +1,7 @@
 """Runs that join a cluster which others started, from the command line."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.exceptions import AuthenticationError
 
+from peercollab.actors.connection import connect
+from peercollab.actors.options import ExecutionOptions
 from peercollab.cli import main
+from peercollab.errors import PeercollabError
 
 OPTIONS = ["--epochs", "2", "--hidden-size", "8", "--max-length", "10", "--threads-per-peer", "1"]
 OPEN = {"RAY_AUTH_MODE": "disabled"}
@@ -110,12 +115,30 @@ def test_a_missing_token_is_told_with_its_remedy(start: Start, tmp_path: Path) -
     assert not out.exists()
 
 
-def test_no_cluster_on_this_machine(tmp_path: Path) -> None:
-    if any("gcs_server" in process.name() for process in psutil.process_iter()):
-        pytest.skip("a cluster is running on this machine, and auto would find it")
-    out = tmp_path / "run"
-    refused = train(out, "auto", {})
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("peercollab: ")
-    assert len(refused.stderr.strip().splitlines()) <= 2
-    assert not out.exists()
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            ConnectionError("Could not find any running Ray instance.\nMore words."),
+            "Ray could not be reached or started: Could not find any running Ray instance.; if the "
+            "cluster asks for a token, set RAY_AUTH_MODE=token",
+        ),
+        (
+            AuthenticationError("Invalid token."),
+            "--address auto: the cluster wants another token, or one at all: have that of its head",
+        ),
+    ],
+    ids=["none", "guarded"],
+)
+def test_a_cluster_that_cannot_be_joined_is_told(
+    raised: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(address: str, **_: object) -> None:
+        assert address == "auto"
+        raise raised
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(PeercollabError, match=re.escape(told)):
+        connect(ExecutionOptions(address="auto"))

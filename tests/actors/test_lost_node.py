@@ -14,10 +14,10 @@ import pytest
 
 from peercollab.actors.coordinator import AWAY
 from peercollab.results.run_folder import RunFolder
-from tests.test_chaos import RUN, interruptions, rounds_of
+from tests.test_chaos import RUN, interruptions
 from tests.test_resume import log as log
 from tests.test_resume import outcome
-from tests.traces import Watched
+from tests.traces import Watched, rounds_in
 
 NODE = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 << 20}
 OPTIONS = f"--epochs 60 {RUN} --peers 3"
@@ -74,9 +74,9 @@ def test_a_node_that_is_lost_in_a_round_and_added_again_leaves_no_trace(
             noticed = disturbed.said_at("lost: ") - lost
         # Without a node for it a peer does not come back.
         time.sleep(5)
-        rounds = rounds_of(cut)
+        rounds = rounds_in(cut)
         time.sleep(3)
-        assert rounds_of(cut) == rounds < 60
+        assert rounds_in(cut) == rounds < 60
         nodes.add_node(**NODE)
         assert disturbed.end() == 0, disturbed.output.read_text()
         assert undisturbed.end() == 0, undisturbed.output.read_text()

@@ -14,6 +14,7 @@ from peercollab.actors.options import ExecutionOptions
 from peercollab.actors.pool import LocalPool
 from peercollab.actors.ray_pool import RETRIES, RayPool
 from peercollab.errors import PeercollabError
+from tests.traces import SECONDS_TO_BEGIN
 
 ONE_CORE = ExecutionOptions(peers=1, threads_per_peer=1)
 
@@ -32,7 +33,7 @@ def process(item: int, shared: int) -> tuple[int, int]:
 def meet(item: int, folder: Path) -> bool:
     """Whether another piece of work is there at the same time."""
     (folder / str(item)).touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
     while len(list(folder.iterdir())) < 2:
         if time.monotonic() > deadline:
             return False
@@ -116,7 +117,7 @@ def test_what_is_not_done_is_ended_with_the_pool(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt), pool(tmp_path) as own:
         list(own.each(wait, [1, 2, 3], stop_when_begun))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
     while any(psutil.pid_exists(int(path.name)) for path in tmp_path.iterdir()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

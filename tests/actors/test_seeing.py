@@ -19,6 +19,7 @@ from peercollab.actors.lines import MOST_CHARACTERS, MOST_LINES, Lines
 from peercollab.actors.messages import Best, PeerReport
 from peercollab.actors.metrics import COUNTERS, GAUGES, Reading, readings
 from peercollab.actors.record import RoundRecord, Trouble
+from peercollab.errors import LostError
 from peercollab.run import train
 from tests.actors.test_recovery import log as log
 from tests.actors.test_recovery import options
@@ -180,9 +181,12 @@ def test_a_runs_metrics_can_be_scraped_and_its_actors_have_names(
     from peercollab.actors.ray_executor import RayExecutor
 
     names: list[str] = []
+    losses = ["peer 1 died"]
     going_on: Callable[..., Any] = RayExecutor.run_round
 
     def run_round(self: RayExecutor, round: int, watch: Any) -> Any:
+        if losses:
+            raise LostError(losses.pop())
         names.extend(list_named_actors())
         # As for one that Ray gave up, which keeps its name.
         self._muster._make(1)
@@ -199,5 +203,6 @@ def test_a_runs_metrics_can_be_scraped_and_its_actors_have_names(
         assert time.monotonic() < deadline, scraped()
         time.sleep(0.5)
     assert scraped()["ray_peercollab_round[run=seen]"] == 1
+    assert scraped()["ray_peercollab_losses_total[run=seen]"] == 1
     moved = result.rounds[-1]["bytes_moved"] + result.rounds[-1]["coordinator_bytes"]
     assert scraped()["ray_peercollab_bytes_moved_total[run=seen]"] == moved > 0

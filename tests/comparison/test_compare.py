@@ -3,11 +3,10 @@
 import copy
 import json
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from peercollab.rounds import RunResult
 from peercollab.run import train
 from peercollab.training.metrics import SELECTION_METRIC, gains_of
 from tests.models.guide import python_of_the_guide
+from tests.traces import Watched, rounds_in, wait_until
 
 Changed = Callable[..., CompareOptions]
 
@@ -480,10 +480,10 @@ def test_a_second_driver_is_refused(changed: Changed) -> None:
         compare(options)
 
 
-def command_of(options: CompareOptions, executor: str) -> list[str]:
+def arguments_of(options: CompareOptions, executor: str) -> list[str]:
     words = f"--seeds 2 --epochs {EPOCHS} --patience 0 --executor {executor}"
     return [
-        *(sys.executable, "-m", "peercollab", "compare", "--data", options.data),
+        *("compare", "--data", options.data),
         *("--out", str(options.folder), "--arms", "solo", "best-of-n", "average"),
         *words.split(),
         *("--seed", "5"),
@@ -509,28 +509,30 @@ def test_stopped_anywhere_and_started_again_it_comes_to_the_same(
 ) -> None:
     options = changed()
     undisturbed = replace(options, out=tmp_path / "undisturbed")
-    subprocess.run(command_of(undisturbed, "local"), check=True, capture_output=True)
+    assert main(arguments_of(undisturbed, "local")) == 0
     for rounds in (3, 20):
-        driver = subprocess.Popen(
-            command_of(options, executor), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        deadline = time.monotonic() + 120
-        while _rounds_in(options.folder) < rounds and driver.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        driver.send_signal(how)
-        _, said = driver.communicate(timeout=60)
+        output = tmp_path / f"output-{rounds}.txt"
+        driver = Watched(arguments_of(options, executor), output)
+        try:
+            come_so_far = partial(has_rounds, options.folder, rounds)
+            wait_until(come_so_far, driver.process, output.read_text)
+            driver.process.send_signal(how)
+            code = driver.end()
+        finally:
+            driver.clean_up()
         if how == signal.SIGINT:
-            assert driver.returncode == 130, said
+            assert code == 130, output.read_text()
             assert "comparison.json" in {path.name for path in options.folder.iterdir()}
-    assert _rounds_in(options.folder) < 6 * EPOCHS
-    subprocess.run(command_of(options, executor), check=True, capture_output=True)
+    assert not has_rounds(options.folder, 6 * EPOCHS)
+    again = Watched(arguments_of(options, executor), output)
+    try:
+        assert again.end() == 0, output.read_text()
+    finally:
+        again.clean_up()
     found, expected = result_in(options.folder), result_in(undisturbed.folder)
     assert found == expected
 
 
-def _rounds_in(folder: Path) -> int:
-    """Rounds of all runs so far."""
-    return sum(
-        len(path.read_bytes().splitlines()) for path in folder.glob("runs/*/seed-*/rounds.jsonl")
-    )
+def has_rounds(folder: Path, least: int) -> bool:
+    """Whether all runs together have come to so many rounds."""
+    return sum(map(rounds_in, folder.glob("runs/*/seed-*/"))) >= least

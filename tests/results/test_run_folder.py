@@ -77,6 +77,16 @@ def test_a_folder_has_one_driver_at_a_time(folder: RunFolder) -> None:
     assert not (folder.path / RUNNING).exists()
 
 
+def test_of_two_drivers_that_begin_at_once_one_has_the_folder(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.path / RUNNING).touch()
+    # The other came after this one had looked, and had taken away what was left of an earlier run.
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(PeercollabError, match="another run begins there"):
+        Heartbeat(folder.path, list).__enter__()
+
+
 def test_a_driver_that_was_silent_for_too_long_makes_way(folder: RunFolder) -> None:
     with Heartbeat(folder.path, list) as first:
         own = json.loads((folder.path / RUNNING).read_text())

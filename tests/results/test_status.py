@@ -24,7 +24,7 @@ from peercollab.results.heartbeat import (
 )
 from peercollab.results.status import in_words, status
 from tests.test_resume import log as log
-from tests.traces import Watched
+from tests.traces import Watched, rounds_in, wait_until
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -41,12 +41,8 @@ def going_on(log: Path, tmp_path: Path) -> Iterator[Watched]:
     """A run that would go on for long, with some rounds behind it."""
     run = Watched(arguments(log, tmp_path / "run", 100_000), tmp_path / "output.txt")
     try:
-        deadline = time.monotonic() + 120
-        rounds = tmp_path / "run" / "rounds.jsonl"
-        while not rounds.is_file() or len(rounds.read_bytes().splitlines()) < 3:
-            assert run.is_running(), run.output.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        folder = tmp_path / "run"
+        wait_until(lambda: rounds_in(folder) >= 3, run.process, run.output.read_text)
         yield run
     finally:
         run.clean_up()

@@ -1,0 +1,117 @@
+"""Who hangs in a phase that is asked of all is ended, and who only waits for it is not."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ray
+
+from peercollab.actors.ray_peers import RayPeers
+from peercollab.errors import LostError
+from peercollab.transplant.exchange import Exchange
+from peercollab.transplant.plan import Transfer, TransplantPlan
+from tests.traces import SECONDS_TO_BEGIN
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+PATIENCE = 1.0
+
+
+class Stuck:
+    """A peer that never comes back from one of its calls, until it is made again."""
+
+    def __init__(self, call: str) -> None:
+        self._call = call
+
+    def statistics(self, layers: Any, *, term: int) -> dict[str, float]:
+        return self._answer("statistics", {})
+
+    def export(self, request: Any, *, term: int) -> str:
+        return self._answer("export", "weights")
+
+    def graft(self, part: Any, *parcels: Any, term: int) -> tuple[Any, ...]:
+        return self._answer("graft", parcels)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def _answer(self, call: str, answer: Any) -> Any:
+        while call == self._call:
+            time.sleep(1)
+        return answer
+
+
+Made = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """Makes peers that are stuck in these calls, and waits until they are there."""
+    handles: list[Any] = []
+
+    def make(*calls: str) -> list[Any]:
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(Stuck)
+        handles.extend(actor.remote(call) for call in calls)
+        pids(handles)
+        return handles
+
+    yield make
+    for handle in handles:
+        ray.kill(handle)
+
+
+def pids(handles: list[Any]) -> list[int]:
+    """The processes that they live in, once they are there."""
+    found: list[int] = ray.get([h.pid.remote() for h in handles], timeout=SECONDS_TO_BEGIN)
+    return found
+
+
+def pid_that_is_made_again(handle: Any, before: int) -> int:
+    """The process of one that is being ended, when it has another."""
+    deadline = time.monotonic() + SECONDS_TO_BEGIN
+    while time.monotonic() < deadline:
+        try:
+            (now,) = pids([handle])
+        except ray.exceptions.RayActorError:
+            continue
+        if now != before:
+            return now
+        time.sleep(0.1)
+    raise AssertionError("it was not ended")
+
+
+def swap() -> TransplantPlan:
+    """Each of two peers gives the other its only layer."""
+    transfers = (Transfer(0, 1, {"layer": 0.5}), Transfer(1, 0, {"layer": 0.5}))
+    return TransplantPlan(Exchange(round=1, step=1), (0, 1), (0, 1), transfers)
+
+
+def test_one_that_does_not_answer_is_ended(made: Made) -> None:
+    handles = made("", "statistics")
+    before = pids(handles)
+    peers = RayPeers(handles, PATIENCE)
+    expected = r"no answer within 1 s from the peers' statistics \(--peer-timeout\)"
+    with pytest.raises(LostError, match=expected):
+        peers.statistics([0, 1], ["layer"])
+    assert pid_that_is_made_again(handles[1], before[1]) != before[1]
+    assert pids(handles)[0] == before[0]
+
+
+def test_one_that_waits_for_a_donor_that_hangs_is_left_alone(made: Made) -> None:
+    handles = made("", "export")
+    before = pids(handles)
+    with pytest.raises(LostError, match=r"no answer within 1 s from the peers' transplant"):
+        RayPeers(handles, PATIENCE).transplant(swap())
+    assert pid_that_is_made_again(handles[1], before[1]) != before[1]
+    assert pids(handles)[0] == before[0]
+
+
+def test_one_that_hangs_in_its_own_graft_is_ended(made: Made) -> None:
+    handles = made("graft", "")
+    before = pids(handles)
+    with pytest.raises(LostError, match=r"no answer within 1 s from the peers' transplant"):
+        RayPeers(handles, PATIENCE).transplant(swap())
+    assert pid_that_is_made_again(handles[0], before[0]) != before[0]
+    assert pids(handles)[1] == before[1]
