@@ -22,7 +22,9 @@ def warn_of_small_stores(group: PlacementGroup, shared: SharedSetup, histories: 
     stores = {
         node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes()
     }
-    if line := small_store(parcel_bytes(shared, histories), peers_by_node(group), stores):
+    from_all = shared.transplant.rule.takes_from_all
+    parcel, peers = parcel_bytes(shared, histories), peers_by_node(group)
+    if line := small_store(parcel, peers, stores, from_all=from_all):
         print(line, flush=True)
 
 
@@ -37,12 +39,13 @@ def parcel_bytes(shared: SharedSetup, histories: Histories) -> int:
 
 
 def small_store(
-    parcel: int, peers_of: Mapping[str, int], store_of: Mapping[str, float]
+    parcel: int, peers_of: Mapping[str, int], store_of: Mapping[str, float], *, from_all: bool
 ) -> str | None:
     """A line on the node whose store falls shortest of its need, if one does. A pure function.
 
-    Twice what the node's peers give in a round must have room: what they take lies there too, and
-    what the round before left may not be gone yet.
+    What the node's peers give in a round must have room, and what they take: as much again, or all
+    that any peer gives. Where that comes from the same node it lies there once; but what the
+    exchange before left may not be gone yet.
 
     Parameters
     ----------
@@ -50,8 +53,15 @@ def small_store(
         Bytes that a peer gives in a round.
     peers_of, store_of
         Peers of each node, and bytes of its store where they are known, by the node's id.
+    from_all
+        Whether each peer takes from all others.
     """
-    needs = {node: 2 * parcel * peers for node, peers in peers_of.items() if store_of.get(node)}
+    everybody = sum(peers_of.values())
+    needs = {
+        node: parcel * (peers + (everybody if from_all else peers))
+        for node, peers in peers_of.items()
+        if store_of.get(node)
+    }
     if not needs:
         return None
     tightest = max(needs, key=lambda node: needs[node] / store_of[node])

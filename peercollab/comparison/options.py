@@ -112,13 +112,14 @@ class CompareOptions:
         for name in names:
             if names.count(name) > 1:
                 raise PeercollabError(f"--arms: {name} is there twice: give each arm its own name")
+        # What is wrong with an arm is told before how many there are.
+        _ = self.made_arms
         if len(names) < 2:
             raise PeercollabError("--arms: give 2 or more, as one alone is compared with nothing")
         if self.baseline is not None and self.baseline not in names:
             raise PeercollabError(
                 f"--baseline {self.baseline} is none of the arms: take one of {', '.join(names)}"
             )
-        _ = self.made_arms
 
     @property
     def folder(self) -> Path:

@@ -46,17 +46,44 @@ def test_what_a_peer_gives(make_shared: Callable[..., SharedSetup], histories: H
 
 def test_the_tightest_node_decides() -> None:
     stores = {"a": 100.0 * MB, "b": 100.0 * MB}
-    assert small_store(20 * MB, {"a": 2, "b": 1}, stores) is None
-    said = small_store(20 * MB, {"a": 3, "b": 1}, stores)
+    assert small_store(20 * MB, {"a": 2, "b": 1}, stores, from_all=False) is None
+    said = small_store(20 * MB, {"a": 3, "b": 1}, stores, from_all=False)
     assert said is not None
     assert "120 MB of a node's object store, which has 100 MB" in said
     assert "--object-store-memory" in said
-    assert "120 MB" in (small_store(20 * MB, {"a": 3, "b": 3}, {"b": 1.0 * MB}) or "")
+    assert "120 MB" in (
+        small_store(20 * MB, {"a": 3, "b": 3}, {"b": 1.0 * MB}, from_all=False) or ""
+    )
+
+
+def test_where_each_takes_from_all_a_node_holds_what_all_give() -> None:
+    stores = {"a": 100.0 * MB, "b": 1000.0 * MB}
+    peers = {"a": 1, "b": 3}
+    assert small_store(20 * MB, peers, stores, from_all=True) is None
+    said = small_store(20 * MB, {**peers, "b": 4}, stores, from_all=True) or ""
+    assert "120 MB of a node's object store, which has 100 MB" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (TransplantOptions(), False),
+        (TransplantOptions(donors="best"), False),
+        (TransplantOptions(donors="mean"), True),
+        (TransplantOptions(rule="average"), False),
+        (TransplantOptions(rule="papa"), True),
+        (TransplantOptions(rule="diloco"), True),
+        # Of every other peer, but some entries of a layer.
+        (TransplantOptions(rule="wash"), False),
+    ],
+)
+def test_rules_say_whether_each_takes_from_all(options: TransplantOptions, expected: bool) -> None:
+    assert options.build().rule.takes_from_all == expected
 
 
 def test_a_cluster_that_does_not_tell_is_not_judged() -> None:
-    assert small_store(20 * MB, {"a": 3}, {}) is None
-    assert small_store(20 * MB, {"a": 3}, {"a": 0.0}) is None
+    assert small_store(20 * MB, {"a": 3}, {}, from_all=False) is None
+    assert small_store(20 * MB, {"a": 3}, {"a": 0.0}, from_all=False) is None
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -44,6 +44,10 @@ class DiLoCo(Rule):
                 "including, 1"
             )
 
+    @property
+    def takes_from_all(self) -> bool:
+        return True
+
     def transfers(
         self,
         exchange: Exchange,

@@ -47,6 +47,10 @@ class LayerRule(Rule):
             return replace(criterion, measure=partial(entropy, bins=self.bins))
         return criterion
 
+    @property
+    def takes_from_all(self) -> bool:
+        return self.donors == "mean"
+
     def idle(self) -> Mapping[str, str]:
         if self.measure is None:
             return dict.fromkeys(("criterion", "bins"), "--donors best or mean")

@@ -30,6 +30,10 @@ class Papa(Rule):
         if not 0 <= self.factor <= 1:
             raise PeercollabError(f"--factor is {self.factor}: give a number from 0 to 1")
 
+    @property
+    def takes_from_all(self) -> bool:
+        return True
+
     def transfers(
         self,
         exchange: Exchange,

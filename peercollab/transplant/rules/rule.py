@@ -104,6 +104,11 @@ class Rule:
         """What the coordinator must know of every layer; None if nothing."""
         return None
 
+    @property
+    def takes_from_all(self) -> bool:
+        """Whether a receiver takes whole layers of every other peer, not each of one donor."""
+        return False
+
     def idle(self) -> Mapping[str, str]:
         """Own options that the others switch off, with what would switch each on."""
         return {}
