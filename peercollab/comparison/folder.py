@@ -12,8 +12,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from peercollab.comparison.work import EndingJob, TrainingJob, outcome_in
 from peercollab.disk import writing
 from peercollab.errors import PeercollabError
 from peercollab.results.checkpoint import write_whole
+from peercollab.results.run_folder import of_this_version
 from peercollab.resume import flat_options
 
 COMPARISON = "comparison.json"
@@ -42,22 +43,12 @@ FREE = {
 }
 
 
-@contextmanager
-def telling_of_damage(folder: Path) -> Iterator[None]:
-    """Say of a record that lacks what is looked for that it is not what was written.
-
-    Raises
-    ------
-    PeercollabError
-        It is of another version of peercollab, or damaged.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PeercollabError(
-            f"{folder} is of another version of peercollab, or damaged ({error!r}): the same "
-            "peercollab compare writes comparison.json anew, or give another folder"
-        ) from error
+def telling_of_damage(folder: Path) -> AbstractContextManager[None]:
+    """Say of a record that lacks what is looked for that it is not what was written."""
+    return of_this_version(
+        folder,
+        "the same peercollab compare writes comparison.json anew, or give another folder",
+    )
 
 
 class ComparisonFolder:

@@ -292,8 +292,15 @@ def recommend_command(run: Path, config: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def of_this_version(run: Path) -> Iterator[None]:
+def of_this_version(folder: Path, remedy: str = "train anew") -> Iterator[None]:
     """Say of a folder that lacks what is looked for that it is not what this version writes.
+
+    Parameters
+    ----------
+    folder
+        Of a run or a comparison.
+    remedy
+        What to do.
 
     Raises
     ------
@@ -305,7 +312,7 @@ def of_this_version(run: Path) -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise PeercollabError(
-            f"{run} is of another version of peercollab, or damaged ({reason}): train anew"
+            f"{folder} is of another version of peercollab, or damaged ({reason}): {remedy}"
         ) from error
 
 

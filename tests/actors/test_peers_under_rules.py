@@ -30,6 +30,7 @@ from peercollab.transplant.rules.average import Average
 from peercollab.transplant.rules.own_rule import OwnRule
 from peercollab.transplant.rules.rule import Intake, Memory, make_plan
 from peercollab.transplant.rules.sparta import Sparta
+from tests.models.common import random_orders
 
 MakeShared = Callable[..., SharedSetup]
 
@@ -98,13 +99,7 @@ def permuted_twins(shared: SharedSetup, histories: Histories) -> list[Peer]:
         peer.train(1, peer.steps())
     first, second = peers
     symmetries = list(first.trainer.model.symmetries())
-    generator = np.random.default_rng(4)
-    orders = [
-        np.concatenate(
-            [at + generator.permutation(each.block) for at in range(0, each.size, each.block)]
-        )
-        for each in symmetries
-    ]
+    orders = random_orders(symmetries, np.random.default_rng(4))
     second.trainer.model.load_state_dict(permute(state_of(first), symmetries, orders))
     for which in range(2):
         moments = {name: parts[which] for name, parts in first.trainer.moments().items()}

@@ -1,14 +1,15 @@
 """What tests of all models share: small batches, weights that all matter, and plain layers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from peercollab.data.batches import Rows
+from peercollab.data.sequences import Int64Array
 from peercollab.models.build import build_model
-from peercollab.models.model import ModelSettings, SequenceModel
+from peercollab.models.model import ModelSettings, SequenceModel, Symmetry
 
 ITEMS = 13
 USERS = 6
@@ -54,3 +55,15 @@ def layer_norm(state: State, name: str, x: np.ndarray, eps: float) -> np.ndarray
     variance = ((x - x.mean()) ** 2).mean()
     normed = (x - x.mean()) / math.sqrt(variance + eps)
     return normed * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def random_orders(
+    symmetries: Sequence[Symmetry], generator: np.random.Generator
+) -> list[Int64Array]:
+    """For each symmetry any order that it allows."""
+    return [
+        np.concatenate(
+            [start + generator.permutation(s.block) for start in range(0, s.size, s.block)]
+        )
+        for s in symmetries
+    ]

@@ -31,7 +31,15 @@ from peercollab.transplant.grafting import Grafting
 from peercollab.transplant.layers import layer_map
 from peercollab.transplant.options import TransplantOptions
 from peercollab.transplant.plan import Transfer, TransplantPlan
-from tests.models.common import ITEMS, LENGTH, USERS, any_weights, rows_of, some_histories
+from tests.models.common import (
+    ITEMS,
+    LENGTH,
+    USERS,
+    any_weights,
+    random_orders,
+    rows_of,
+    some_histories,
+)
 from tests.models.guide import python_of_the_guide
 
 CPU = torch.device("cpu")
@@ -231,12 +239,7 @@ def test_units_in_another_order_compute_the_same_scores(settings: ModelSettings)
         scores_BV = last_states(model, rows) @ table_VD.T
         return (scores_BV if bias_V is None else scores_BV + bias_V).detach()
 
-    orders = [
-        np.concatenate(
-            [start + generator.permutation(s.block) for start in range(0, s.size, s.block)]
-        )
-        for s in symmetries
-    ]
+    orders = random_orders(symmetries, generator)
     before, state = scores(), model.state_dict()
     model.load_state_dict(permute(dict(state), symmetries, orders))
     torch.testing.assert_close(scores(), before, rtol=1e-9, atol=1e-9)

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from peercollab.data.batches import Rows
 from peercollab.models.build import build_model
-from peercollab.models.model import SequenceModel, Symmetry
+from peercollab.models.model import SequenceModel
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.transplant.alignment import align, permute
 from peercollab.transplant.rules.rule import Bundles
+from tests.models.common import random_orders
 
 ITEMS = 50
 
@@ -38,17 +39,6 @@ def model_of(heads: int, seed: int = 1, **form: Any) -> SequenceModel:
     return model
 
 
-def random_orders(symmetries: list[Symmetry], seed: int) -> list[np.ndarray]:
-    """For each symmetry any order that it allows."""
-    generator = np.random.default_rng(seed)
-    return [
-        np.concatenate(
-            [start + generator.permutation(s.block) for start in range(0, s.size, s.block)]
-        )
-        for s in symmetries
-    ]
-
-
 def logits(model: SequenceModel) -> Tensor:
     items = torch.randint(ITEMS, (5, 9), generator=torch.Generator().manual_seed(0))
     hidden_BLD = model(Rows(items, torch.full((5,), 9)))
@@ -68,7 +58,7 @@ def test_a_permuted_model_computes_the_same_function(heads: int, form: dict[str,
     symmetries = list(model.symmetries())
     before = logits(model)
     original = state_of(model)
-    permuted = permute(original, symmetries, random_orders(symmetries, seed=4))
+    permuted = permute(original, symmetries, random_orders(symmetries, np.random.default_rng(4)))
     model.load_state_dict(permuted)
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
     moved = [name for name in original if not torch.equal(original[name], permuted[name])]
@@ -82,7 +72,7 @@ def test_matching_finds_the_order_back(heads: int, form: dict[str, Any]) -> None
     model = model_of(heads, **form)
     symmetries = list(model.symmetries())
     own = state_of(model)
-    shuffled = permute(own, symmetries, random_orders(symmetries, seed=4))
+    shuffled = permute(own, symmetries, random_orders(symmetries, np.random.default_rng(4)))
     aligned = align(
         {name: (value,) for name, value in own.items()},
         {name: (value, value * 2) for name, value in shuffled.items()},
@@ -113,7 +103,7 @@ def test_what_travels_is_matched_by_itself() -> None:
     symmetries = list(model.symmetries())
     name = "item_embedding.weight"
     own = state_of(model)
-    shuffled = permute(own, symmetries, random_orders(symmetries, seed=4))
+    shuffled = permute(own, symmetries, random_orders(symmetries, np.random.default_rng(4)))
     aligned = align({n: (v,) for n, v in own.items()}, {name: (shuffled[name],)}, symmetries)
     assert list(aligned) == [name]
     assert torch.equal(aligned[name][0], own[name])
