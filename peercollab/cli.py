@@ -150,9 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output, such as `head`, has had enough: no more can be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not arguments or arguments[0] not in ("train", "compare"):
+        if {"-h", "--help"} & set(arguments) or arguments[0] not in ("train", "compare"):
             return 0
-        print("peercollab: stopped, as nobody reads its output", file=sys.stderr)
+        print("peercollab: nobody reads its output any more: it ends here", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -287,7 +287,10 @@ def _write(table: pd.DataFrame, options: RecommendOptions) -> None:
             case "parquet":
                 table.to_parquet(path, index=False)
             case "jsonl":
-                table.to_json(path, orient="records", lines=True, force_ascii=False)
+                packing: Literal["gzip"] | None = "gzip" if options.out.suffix == ".gz" else None
+                table.to_json(
+                    path, orient="records", lines=True, force_ascii=False, compression=packing
+                )
 
 
 def _csv(table: pd.DataFrame) -> bytes:

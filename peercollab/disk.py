@@ -23,9 +23,13 @@ def writing(path: Path, otherwise: str = "") -> Iterator[None]:
     ------
     PeercollabError
         It could not be written.
+    BrokenPipeError
+        It is a pipe that nobody reads any more.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
         is_full = getattr(error, "errno", None) in FULL or any(w in reason for w in FULL_IN_WORDS)
@@ -37,19 +41,19 @@ def writing(path: Path, otherwise: str = "") -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what is to become a file, in one move: all of it, or what was there stays.
 
-    A device or a pipe is written to as it is.
+    A device or a pipe is written to as it is, and of a link that to which it leads.
 
     Raises
     ------
     PeercollabError
         It could not be written.
     """
-    if path.exists() and not path.is_file():
-        with writing(path):
-            yield path
-        return
-    unfinished = path.with_name(f"{path.name}.unfinished")
     with writing(path):
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        path = path.resolve()
+        unfinished = path.with_name(f"{path.name}.unfinished")
         try:
             # One that a killed process left may be another name of a file that must stay.
             unfinished.unlink(missing_ok=True)

@@ -137,6 +137,7 @@ class Rounds:
                 self._go_back(round)
             except LostError as error:
                 self._recover(error, say)
+            self.folder.forget_the_end()
             self.folder.write_config(config)
             self._note(f"resumed after round {round}")
             say(f"resumed after round {round} of {self.options.training.epochs}")
@@ -157,8 +158,7 @@ class Rounds:
 
     def _run(self) -> RunResult:
         try:
-            self._run_rounds()
-            self._until_done(self._conclude, say)
+            self._until_done(self._complete, say)
             self._note_late_interruptions()
         except BaseException:
             if self.rounds and self._heartbeat.is_ours():
@@ -213,6 +213,7 @@ class Rounds:
             Too few come back in time, or they are lost again and again.
         """
         while True:
+            self._heartbeat.require_ours()
             if isinstance(lost, FaultError):
                 if lost.kind in self._faults:
                     raise PeercollabError(
@@ -231,6 +232,7 @@ class Rounds:
             tell(f"lost: {lost}; all go back to the end of round {round}")
             try:
                 self._await_return(tell, lost)
+                self._heartbeat.require_ours()
                 self._go_back(round)
             except LostError as another:
                 lost = another
@@ -337,11 +339,10 @@ class Rounds:
                         "same path"
                     )
 
-    def _conclude(self) -> None:
-        # After a loss here a checkpoint may have been the last whole one that is not of the end.
+    def _complete(self) -> None:
+        # After a loss at the end, too: the last whole checkpoint may not be that of the last round.
         if not self._is_over():
             self._run_rounds()
-        self._heartbeat.require_ours()
         self._finish()
         self._judge()
 
@@ -354,7 +355,9 @@ class Rounds:
 
     def _finish(self) -> None:
         """Keep a soup of the peers in place of the best of them, if that is wanted."""
-        if (soup := self.executor.finish()) is not None:
+        soup = self.executor.finish()
+        self._heartbeat.require_ours()
+        if soup is not None:
             select = self.options.transplant.build().select
             self.metrics["selected"] = _selected(select, soup)
             self.metrics["validation"] = soup.validation
@@ -364,6 +367,7 @@ class Rounds:
         """Rank under the kept state, once, when nothing is left to be chosen."""
         ranks = {split: self.executor.rank_selected(split) for split in HOLD_OUTS}
         users = queries(self.data.histories, "test").users
+        self._heartbeat.require_ours()
         self.folder.write_per_user(self.data.user_ids[users], ranks)
         # Written last: a run that has test metrics has come to its end.
         self.metrics["test"] = metrics_of(ranks["test"])

@@ -258,8 +258,8 @@ def test_who_has_read_enough_ends_what_is_printed_and_stops_what_is_done(
     finally:
         os.close(theirs)
     assert ended.returncode == code
-    stopped = "peercollab: stopped, as nobody reads its output\n"
-    assert ended.stderr == (stopped if code else "")
+    said = "peercollab: nobody reads its output any more: it ends here\n"
+    assert ended.stderr == (said if code else "")
     assert not (tmp_path / "run").exists()
 
 

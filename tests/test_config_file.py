@@ -3,14 +3,15 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from torch import nn
 
 from peercollab import fit
 from peercollab.cli import _parse, main
-from peercollab.config_file import PRESETS, PresetName, words_of
+from peercollab.config_file import PRESETS, PresetName, words_for, words_of
 from peercollab.errors import PeercollabError
 from peercollab.models.sasrec import SASRecOptions
 from peercollab.options import TrainOptions
@@ -169,3 +170,16 @@ def test_an_option_without_its_value_is_refused(
 ) -> None:
     assert main(["train", "--out", str(tmp_path / "run"), option]) == 2
     assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.float32(0.5), ["--x", "0.5"]),
+        (np.int64(3), ["--x", "3"]),
+        ([np.int64(1), np.int64(2)], ["--x", "1", "2"]),
+        (False, ["--no-x"]),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(value: Any, words: list[str]) -> None:
+    assert words_for("x", value, "fit") == words

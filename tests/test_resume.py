@@ -192,9 +192,10 @@ def test_ranks_of_an_earlier_end_do_not_outlive_it(
     assert not (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize(("rounds", "is_lost"), [(0, False), (2, False), (2, True)])
 def test_a_driver_whose_run_was_taken_over_leaves_it_alone(
     rounds: int,
+    is_lost: bool,
     log: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,12 +209,15 @@ def test_a_driver_whose_run_was_taken_over_leaves_it_alone(
         if round == rounds + 1:
             beat = json.loads((folder / RUNNING).read_text())
             (folder / RUNNING).write_text(json.dumps(beat | {"host": "another"}))
+            if is_lost:
+                raise LostError("peer 1 died")
         return record
 
     monkeypatch.setattr(LocalExecutor, "run_round", taken_over)
     assert main(command_for(log, folder)) == 2
     said = capsys.readouterr()
     assert "on another has taken the run over" in said.err
+    assert json.loads((folder / RUNNING).read_text())["host"] == "another"
     assert "goes on" not in said.out
     assert len(RunFolder(folder).rounds()) == rounds
     assert RunFolder(folder).checkpoints.latest(print) == rounds

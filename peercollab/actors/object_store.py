@@ -43,9 +43,9 @@ def small_store(
 ) -> str | None:
     """A line on the node whose store falls shortest of its need, if one does. A pure function.
 
-    What the node's peers give in a round must have room, and what they take: as much again, or all
-    that any peer gives. Where that comes from the same node it lies there once; but what the
-    exchange before left may not be gone yet.
+    What the node's peers give in a round must have room, and what they take: as much again, or,
+    `from_all`, what every peer gives. What comes from the node's own peers counts twice, as what
+    the exchange before left may not be gone yet.
 
     Parameters
     ----------

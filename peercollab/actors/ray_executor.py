@@ -210,8 +210,7 @@ class RayExecutor:
     @property
     def _names(self) -> dict[str, str]:
         """What actors are called, by their ids: those of now, as a peer may have been replaced."""
-        everybody = self._actors_of(range(len(self._muster.handles)))
-        return names_of({**everybody, "the coordinator": self._coordinator})
+        return names_of(self._actors_of(range(len(self._muster.handles))))
 
     def run_round(self, round: int, watch: Watch) -> RoundRecord:
         asked = self._coordinator.run_round.remote(round, term=self._term)
@@ -297,7 +296,7 @@ class RayExecutor:
     def _actors_of(self, places: Iterable[int]) -> dict[str, ActorHandle]:
         """Some peers and the coordinator, by what they are called."""
         peers = {f"peer {place + 1}": self._muster.handles[place] for place in places}
-        return {**peers, "coordinator": self._coordinator}
+        return {**peers, "the coordinator": self._coordinator}
 
     def _await_coordinator(self, deadline: float) -> None:
         """It is made again when its peers are there, and then knows nothing yet."""

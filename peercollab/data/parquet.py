@@ -42,16 +42,19 @@ def _place(row: int) -> str:
 
 
 def _column(table: pa.Table, name: str | None) -> pa.ChunkedArray:
-    """A column; of text that lies elsewhere (``string_view``) hardly anything can be computed."""
+    """A column, categories written out; and text that lies elsewhere (``string_view``), too.
+
+    Of that Arrow can hardly compute anything.
+    """
     column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
 def _ids(path: Path, table: pa.Table, name: str | None, option: str) -> pa.ChunkedArray:
     """A column as text, null where the id is missing."""
     column = _column(table, name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     kind = column.type
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):

@@ -49,7 +49,7 @@ class SequenceModel(nn.Module):
     max_length
         Latest items of a history that the model looks at.
     knows_users
-        Whether it looks at no item of a user that it was trained on.
+        Whether it ignores the history of a user that it was trained on: that has a vector.
     layer_scopes
         Scopes of modules, by their names, that are not what they would be by themselves:
         `peercollab.transplant.layers` says what that is.

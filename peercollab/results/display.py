@@ -104,13 +104,14 @@ class RunDisplay:
         """Show how things stand after so many rounds: of a run that goes on, or went back."""
         if records and records[-1] is self._record:
             return
-        self._best, self._record = {}, None
+        best: Mapping[int, float] = {}
         for record in records:
-            self._take_in(record)
+            best = _best_with(best, record)
+        self._best, self._record = best, records[-1] if records else None
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Take in the record of a round that has ended, as it stands in ``rounds.jsonl``."""
-        self._take_in(record)
+        self._best, self._record = _best_with(self._best, record), record
         if not self._console.is_interactive:
             for report in record["peers"]:
                 self.say(self._line(record, report))
@@ -119,14 +120,6 @@ class RunDisplay:
                 f"peer {failure['peer']} sat round {record['round']} out: {failure['reason']} "
                 f"(noticed by step {failure['step']})"
             )
-
-    def _take_in(self, record: Mapping[str, Any]) -> None:
-        best = dict(self._best)
-        for report in record["peers"]:
-            if (value := _validation(report)) is not None:
-                best[report["peer"]] = max(value, best.get(report["peer"], value))
-        self._best = best
-        self._record = record
 
     def say(self, text: str) -> None:
         """Print a line, above the table where there is one."""
@@ -177,12 +170,19 @@ class RunDisplay:
 
     def _caption(self) -> str:
         parts = [f"elapsed {duration(time.monotonic() - self._started)}"]
-        if self._record:
-            parts.append(f"last round {sum(self._record['seconds'].values()):.1f} s")
-            if best := self._record["best"]:
+        if record := self._record:
+            parts.append(f"last round {sum(record['seconds'].values()):.1f} s")
+            if best := record["best"]:
                 value = f"{SELECTION_METRIC} {best[SELECTION_METRIC]:.4f}"
                 parts.append(f"best {value} (peer {best['peer']}, round {best['round']})")
         return ", ".join(parts)
+
+
+def _best_with(best: Mapping[int, float], record: Mapping[str, Any]) -> Mapping[int, float]:
+    """Each peer's best validation so far, and in another round."""
+    values = {report["peer"]: _validation(report) for report in record["peers"]}
+    now = {peer: value for peer, value in values.items() if value is not None}
+    return {**best, **{peer: max(value, best.get(peer, value)) for peer, value in now.items()}}
 
 
 def print_results(console: Console, metrics: Mapping[str, Any]) -> None:

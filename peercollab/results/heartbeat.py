@@ -161,13 +161,13 @@ class Heartbeat:
 
     def _go_on(self) -> None:
         while not self._is_over.wait(SECONDS_BETWEEN_BEATS):
-            if self.is_ours():
-                self.beat()
+            self.beat()
 
     def beat(self) -> None:
-        """Tell now how things stand."""
+        """Tell now how things stand, unless another driver has taken the folder."""
         with self._lock:
-            self._beat()
+            if self.is_ours():
+                self._beat()
 
     def _beat(self) -> None:
         beat = Beat(

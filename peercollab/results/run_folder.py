@@ -203,9 +203,6 @@ class RunFolder:
         """
         source = self.checkpoints.of(round)
         records = self.rounds_up_to(round)
-        # Of an end that the run had come to they would be ranks of another model.
-        for of_the_end in (PER_USER, REPORT):
-            (self.path / of_the_end).unlink(missing_ok=True)
         self.checkpoints.discard_after(round)
         self.write_rounds(records)
         if (source / BEST_SO_FAR).exists():
@@ -220,6 +217,12 @@ class RunFolder:
         else:
             (self.path / METRICS).unlink(missing_ok=True)
         return metrics
+
+    def forget_the_end(self) -> None:
+        """Take away ranks and report of an end that the run had come to: of another model."""
+        for name in (PER_USER, REPORT):
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json`` anew."""

@@ -205,6 +205,7 @@ def await_start(handle: Any) -> None:
         with suppress(ray.exceptions.RayError):
             ray.get(handle.__ray_ready__.remote(), timeout=SECONDS_TO_BEGIN)
             return
+    raise AssertionError("it was not made again")
 
 
 @pytest.mark.usefixtures("ray_cluster")

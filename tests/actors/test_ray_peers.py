@@ -1,6 +1,7 @@
 """Who hangs in a phase that is asked of all is ended, and who only waits for it is not."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +17,8 @@ from tests.traces import SECONDS_TO_BEGIN
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-PATIENCE = 1.0
+# In it those answer that do not hang, on a machine with other work, too.
+PATIENCE = 8.0
 
 
 class Stuck:
@@ -68,8 +70,8 @@ def pids(handles: list[Any]) -> list[int]:
     return found
 
 
-def pid_that_is_made_again(handle: Any, before: int) -> int:
-    """The process of one that is being ended, when it has another."""
+def await_made_again(handle: Any, before: int) -> None:
+    """Wait until one that is being ended has another process."""
     deadline = time.monotonic() + SECONDS_TO_BEGIN
     while time.monotonic() < deadline:
         try:
@@ -77,7 +79,7 @@ def pid_that_is_made_again(handle: Any, before: int) -> int:
         except ray.exceptions.RayActorError:
             continue
         if now != before:
-            return now
+            return
         time.sleep(0.1)
     raise AssertionError("it was not ended")
 
@@ -92,26 +94,26 @@ def test_one_that_does_not_answer_is_ended(made: Made) -> None:
     handles = made("", "statistics")
     before = pids(handles)
     peers = RayPeers(handles, PATIENCE)
-    expected = r"no answer within 1 s from the peers' statistics \(--peer-timeout\)"
-    with pytest.raises(LostError, match=expected):
+    expected = f"no answer within {PATIENCE:g} s from the peers' statistics (--peer-timeout)"
+    with pytest.raises(LostError, match=re.escape(expected)):
         peers.statistics([0, 1], ["layer"])
-    assert pid_that_is_made_again(handles[1], before[1]) != before[1]
+    await_made_again(handles[1], before[1])
     assert pids(handles)[0] == before[0]
 
 
 def test_one_that_waits_for_a_donor_that_hangs_is_left_alone(made: Made) -> None:
     handles = made("", "export")
     before = pids(handles)
-    with pytest.raises(LostError, match=r"no answer within 1 s from the peers' transplant"):
+    with pytest.raises(LostError, match=r"no answer within .* the peers' transplant"):
         RayPeers(handles, PATIENCE).transplant(swap())
-    assert pid_that_is_made_again(handles[1], before[1]) != before[1]
+    await_made_again(handles[1], before[1])
     assert pids(handles)[0] == before[0]
 
 
 def test_one_that_hangs_in_its_own_graft_is_ended(made: Made) -> None:
     handles = made("graft", "")
     before = pids(handles)
-    with pytest.raises(LostError, match=r"no answer within 1 s from the peers' transplant"):
+    with pytest.raises(LostError, match=r"no answer within .* the peers' transplant"):
         RayPeers(handles, PATIENCE).transplant(swap())
-    assert pid_that_is_made_again(handles[0], before[0]) != before[0]
+    await_made_again(handles[0], before[0])
     assert pids(handles)[1] == before[1]

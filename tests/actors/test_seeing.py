@@ -70,7 +70,7 @@ def test_what_a_rule_prints_at_the_peers_is_shown_once_with_their_names(
         assert said.count('  warnings.warn("a warning")') == 1
         # Nothing of Ray's own, and nothing twice.
         assert len(said) == 14, said
-    assert not [line for line in lines if line.startswith("coordinator:")]
+    assert not [line for line in lines if line.startswith("the coordinator:")]
     assert not [line for line in lines if "pid=" in line or "repeated" in line]
     assert run.output.read_text().count("Traceback") == 0
 
