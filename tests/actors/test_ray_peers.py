@@ -18,7 +18,7 @@ from tests.traces import SECONDS_TO_BEGIN
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 # In it those answer that do not hang, on a machine with other work, too.
-PATIENCE = 8.0
+PATIENCE = 5.0
 
 
 class Stuck:
