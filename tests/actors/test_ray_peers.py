@@ -101,19 +101,17 @@ def test_one_that_does_not_answer_is_ended(made: Made) -> None:
     assert pids(handles)[0] == before[0]
 
 
-def test_one_that_waits_for_a_donor_that_hangs_is_left_alone(made: Made) -> None:
-    handles = made("", "export")
+@pytest.mark.parametrize(
+    ("calls", "hanging"),
+    [(("", "export"), 1), (("graft", ""), 0)],
+    ids=["as a donor", "in its own graft"],
+)
+def test_in_an_exchange_who_hangs_is_ended_and_who_waits_for_it_is_not(
+    calls: tuple[str, str], hanging: int, made: Made
+) -> None:
+    handles = made(*calls)
     before = pids(handles)
     with pytest.raises(LostError, match=r"no answer within .* the peers' transplant"):
         RayPeers(handles, PATIENCE).transplant(swap())
-    await_made_again(handles[1], before[1])
-    assert pids(handles)[0] == before[0]
-
-
-def test_one_that_hangs_in_its_own_graft_is_ended(made: Made) -> None:
-    handles = made("graft", "")
-    before = pids(handles)
-    with pytest.raises(LostError, match=r"no answer within .* the peers' transplant"):
-        RayPeers(handles, PATIENCE).transplant(swap())
-    await_made_again(handles[0], before[0])
-    assert pids(handles)[1] == before[1]
+    await_made_again(handles[hanging], before[hanging])
+    assert pids(handles)[1 - hanging] == before[1 - hanging]
