@@ -13,7 +13,6 @@ from tests.comparison.archived import require_same_again
 
 NAMES = sorted(path.stem for path in RECORDS.glob("*.json"))
 ARCHIVED = sorted(path.name.removesuffix(".tar.xz") for path in RECORDS.glob("*.tar.xz"))
-MANY_USERS = 10_000
 
 
 def text_of(document: Path) -> str:
@@ -59,12 +58,7 @@ def test_what_a_record_concludes_follows_from_its_numbers(name: str) -> None:
         assert of["arm_mean"] == pytest.approx(sum(tests) / len(tests))
 
 
-def marks_of(name: str) -> list[pytest.MarkDecorator]:
-    """What is computed anew of tens of thousands of users takes long."""
-    return [pytest.mark.slow] if read_record(name)["data"]["users"] > MANY_USERS else []
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in ARCHIVED])
+@pytest.mark.parametrize("name", ARCHIVED)
 def test_a_record_says_what_the_runs_in_its_archive_came_to(name: str, tmp_path: Path) -> None:
     restore(name, tmp_path / "comparison")
     require_same_again(read_record(name), tmp_path / "comparison")
