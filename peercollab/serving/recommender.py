@@ -85,9 +85,9 @@ class Recommender:
         config = read_config(Path(run))
         best = Path(run) / BEST
         on = torch.device(device)
-        with of_this_version(Path(run)):
-            settings = None if model is None else _settings(model, config, best)
-        scorer = load_model(best, on, settings)
+        scorer = load_model(
+            best, on, None if model is None else _settings(model, config, Path(run))
+        )
         try:
             items = pd.read_parquet(best / ITEMS)
             item_ids = items["item"].to_numpy(dtype=object)
@@ -207,23 +207,30 @@ class Recommender:
 
 
 def _settings(
-    model: str | MakeNetwork | nn.Module, config: Mapping[str, Any], best: Path
+    model: str | MakeNetwork | nn.Module, config: Mapping[str, Any], run: Path
 ) -> ModelSettings:
     """What the user says that the run's network is, made with the options that the run had.
 
     Raises
     ------
     PeercollabError
-        The run has a model with a name, which says by itself what it is.
+        The run has a model with a name, which says by itself what it is, or it is of another
+        version of peercollab.
     """
-    options = {name: of for name, of in config["model"].items() if name != "model"}
-    options = {n: tuple(of) if isinstance(of, list) else of for n, of in options.items()}
-    made = (
-        ModelOptions(model, **options) if isinstance(model, str) else GivenModel(model, **options)
-    )
+    with of_this_version(run):
+        options = {name: of for name, of in config["model"].items() if name != "model"}
+        options = {n: tuple(of) if isinstance(of, list) else of for n, of in options.items()}
+        made = (
+            ModelOptions(model, **options)
+            if isinstance(model, str)
+            else GivenModel(model, **options)
+        )
+    # The user's code is run here: what it raises is no damage.
     settings = made.build()
-    if not isinstance(settings, OwnModelOptions) or not is_own_in(best):
-        raise PeercollabError(f"the model in {best} says by itself what it is: leave --model out")
+    if not isinstance(settings, OwnModelOptions) or not is_own_in(run / BEST):
+        raise PeercollabError(
+            f"the model in {run / BEST} says by itself what it is: leave --model out"
+        )
     return settings
 
 

@@ -188,3 +188,18 @@ def test_its_report_can_be_written_anew(
     assert f"{content['differences'][0]['arm_mean']:.4f}" in " ".join(cells)
     with Heartbeat(options.folder, list):
         assert main(["report", str(options.folder)]) == 0
+
+
+def test_where_a_run_is_wanted_a_comparison_is_told_with_what_it_has(
+    changed: Changed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = changed(seeds=1)
+    compare(options)
+    folder = str(options.folder)
+    one = f"name one of its runs, such as {options.folder}/runs/layer-wise/seed-5"
+    for command, instead in (
+        (["status", folder, "--json"], "which has comparison.json in place of --json"),
+        (["recommend", folder, "--histories", "x"], "which report and status tell of"),
+    ):
+        assert main(command) == 2
+        assert f"{folder} is a comparison, {instead}: {one}" in capsys.readouterr().err
