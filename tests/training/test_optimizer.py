@@ -1,12 +1,17 @@
 """Adam of dense and sparse gradients against torch's own optimizers."""
 
 import copy
+import subprocess
+import sys
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from peercollab.training.optimizer import Adam
+
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 class Network(nn.Module):
@@ -34,16 +39,37 @@ def of(network: Network, *, sparse: bool, weight_decay: float = 0.0) -> Adam:
     return Adam(network, rows, learning_rate=0.1, weight_decay=weight_decay)
 
 
-def test_dense_gradients_get_torchs_adam() -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_dense_gradients_get_torchs_adam(fused: bool) -> None:
     ours, theirs = Network(sparse=False), Network(sparse=False)
     trained(ours, of(ours, sparse=False, weight_decay=0.01))
-    oracle = torch.optim.Adam(theirs.parameters(), lr=0.1, weight_decay=0.01)
+    oracle = torch.optim.Adam(theirs.parameters(), lr=0.1, weight_decay=0.01, fused=fused)
     for step in range(4):
         oracle.zero_grad()
         theirs(torch.tensor([step, 3, 7])).backward()
         oracle.step()
     for own, its in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(own, its, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(own, its, **({"rtol": 0, "atol": 0} if fused else TOLERANCE))
+
+
+TRAINING = """
+import sys
+import torch
+from peercollab.training.optimizer import Adam
+
+network = torch.nn.Sequential(torch.nn.Embedding(9, 4, sparse=True), torch.nn.Linear(4, 1))
+optimizer = Adam(network, [network[0].weight], learning_rate=0.1, weight_decay=0.0)
+for _ in range(2):
+    network(torch.tensor([3, 7])).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+
+
+def test_no_peer_loads_torchs_compiler_unasked() -> None:
+    assert subprocess.run([sys.executable, "-c", TRAINING]).returncode == 0
 
 
 def test_dense_weights_are_moved_by_the_fused_kernel() -> None:
