@@ -19,7 +19,6 @@ from peercollab.comparison.compare import compare
 from peercollab.comparison.entry import whole_entries
 from peercollab.comparison.folder import COMPARISON, read_comparison
 from peercollab.comparison.options import CompareOptions, require_no_option_of_an_arm
-from peercollab.comparison.report import write_comparison_report
 from peercollab.comparison.status import (
     comparison_in_words,
     is_comparison,
@@ -36,7 +35,6 @@ from peercollab.doctor import doctor, render
 from peercollab.errors import PeercollabError
 from peercollab.options import TrainOptions
 from peercollab.results.display import print_results, standard_output
-from peercollab.results.report import write_report
 from peercollab.results.run_folder import of_this_version, read_config, recommend_command
 from peercollab.results.status import in_words, status
 from peercollab.resume import stored_options
@@ -209,12 +207,8 @@ def _run(
         case RecommendOptions():
             require_no_comparison(command.run, "which report and status tell of")
             return _recommend(command)
-        case ReportOptions() if is_comparison(command.run):
-            result = read_comparison(command.run)
-            print(f"report: {write_comparison_report(command.run, result)}")
-            return 0
         case ReportOptions():
-            print(f"report: {write_report(command.run)}")
+            print(f"report: {_report(command.run)}")
             return 0
         case RulesOptions():
             print("\n\n".join(described(rule) for rule in RULES.values()))
@@ -225,7 +219,7 @@ def _run(
 
 def _train(options: TrainOptions) -> int:
     result = train(options)
-    report = write_report(result.folder)
+    report = _report(result.folder)
     print_results(standard_output(), result.metrics)
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
@@ -236,12 +230,23 @@ def _train(options: TrainOptions) -> int:
 def _compare(options: CompareOptions) -> int:
     result = compare(options)
     print_comparison(standard_output(), result)
-    print(f"report: {write_comparison_report(options.folder, result)}")
+    print(f"report: {_report(options.folder)}")
     if (serving := serving_command(options.folder, result)) is not None:
         print(f"next: {serving}")
     if not any(map(whole_entries, result["arms"])):
         raise PeercollabError("no training came to a model: see the lines below the table")
     return 0
+
+
+def _report(folder: Path) -> Path:
+    """Write the report of a run or a comparison; where it lies."""
+    # Not above: matplotlib is slow to load, and most commands draw nothing.
+    from peercollab.comparison.report import write_comparison_report
+    from peercollab.results.report import write_report
+
+    if is_comparison(folder):
+        return write_comparison_report(folder, read_comparison(folder))
+    return write_report(folder)
 
 
 def _recommend(options: RecommendOptions) -> int:

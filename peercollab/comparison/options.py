@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,7 +162,7 @@ class CompareOptions:
         """The command that asks for this, with the data's name in place of its path."""
         words = ["peercollab", "compare", "--data", Path(self.data).name]
         now = flat_options(asdict(self))
-        given = {name: now[name] for name, default in _DEFAULTS.items() if now[name] != default}
+        given = {name: now[name] for name, default in _defaults().items() if now[name] != default}
         for name, value in given.items():
             option = f"--{name.replace('_', '-')}"
             if isinstance(value, bool):
@@ -199,8 +199,12 @@ def require_no_option_of_an_arm(words: Sequence[str]) -> None:
             )
 
 
-_DEFAULTS = {
-    name: default
-    for name, default in flat_options(asdict(CompareOptions(out=Path()))).items()
-    if name not in ("out", "data", "address", "executor")
-}
+@cache
+def _defaults() -> dict[str, Any]:
+    """Of the options that are told in a command."""
+    defaults = flat_options(asdict(CompareOptions(out=Path())))
+    return {
+        name: default
+        for name, default in defaults.items()
+        if name not in ("out", "data", "address", "executor")
+    }

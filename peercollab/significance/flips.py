@@ -6,7 +6,7 @@ them have 2^n patterns of signs, so that p is never below 2 / 2^n (`least_p_valu
 """
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from peercollab.training.metrics import Float64Array
 
@@ -43,7 +43,7 @@ def flip_p_value(differences_N: Float64Array, seed: int, flips: int = FLIPS) -> 
         return least_p_value(1)
     if 2**units <= flips:
         return float(
-            stats.permutation_test(
+            scipy.stats.permutation_test(
                 (differences_N,),
                 np.sum,
                 permutation_type="samples",

@@ -1,10 +1,11 @@
 """How many seeds it takes to claim a difference: one that all three questions of `student` show."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from peercollab.significance.student import degrees_of_sum
 from peercollab.training.metrics import Float64Array
@@ -13,9 +14,8 @@ POWER = 0.8
 SIGNIFICANCE = 0.05
 MOST_SEEDS = 1_000
 
-# Places at which the luck of the spread that will be found is looked at.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(400)
-LUCK_N, SHARES_N = (_NODES + 1) / 2, _WEIGHTS / 2
+# At so many places the luck of the spread that will be found is looked at.
+PLACES = 400
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
         p has to be below it: 5 %, less where several arms share that.
     """
     error, of_users = effect.spread / seeds**0.5, effect.users_error(seeds)
-    of_trainings_N = error * np.sqrt(stats.chi2.ppf(LUCK_N, seeds - 1) / (seeds - 1))
+    luck_N, shares_N = _luck()
+    of_trainings_N = error * np.sqrt(scipy.stats.chi2.ppf(luck_N, seeds - 1) / (seeds - 1))
     degrees_N = degrees_of_sum(of_trainings_N**2, of_users**2, seeds - 1, effect.users - 1)
     asked_N = np.fmax.reduce(
         [
-            np.full_like(LUCK_N, _asked(of_users, effect.users - 1, level)),
+            np.full_like(luck_N, _asked(of_users, effect.users - 1, level)),
             _asked(of_trainings_N, seeds - 1, level),
             # Not a number where nothing varies, which then asks for nothing.
             _asked(np.hypot(of_trainings_N, of_users), degrees_N, level),
@@ -104,7 +105,14 @@ def power_of(seeds: int, effect: Effect, level: float = SIGNIFICANCE) -> float:
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         beyond_N = (abs(effect.difference) - asked_N) / error
     # Not a number without a difference and without anything that varies.
-    return float(SHARES_N @ stats.norm.cdf(np.nan_to_num(beyond_N, nan=-np.inf)))
+    return float(shares_N @ scipy.stats.norm.cdf(np.nan_to_num(beyond_N, nan=-np.inf)))
+
+
+@cache
+def _luck() -> tuple[Float64Array, Float64Array]:
+    """Quantiles at which to look, in (0, 1), and the weight of each: Gauss and Legendre's."""
+    nodes_N, weights_N = np.polynomial.legendre.leggauss(PLACES)
+    return (nodes_N + 1) / 2, weights_N / 2
 
 
 def enough_users(effect: Effect, level: float = SIGNIFICANCE) -> bool:
@@ -150,5 +158,5 @@ def seeds_needed(effect: Effect, level: float = SIGNIFICANCE) -> int | None:
 
 def _asked(error: ArrayLike, degrees: ArrayLike, level: float) -> Float64Array:
     """The difference beyond which p is below the level, of a mean with such standard errors."""
-    critical: Float64Array = stats.t.ppf(1 - level / 2, degrees)
+    critical: Float64Array = scipy.stats.t.ppf(1 - level / 2, degrees)
     return critical * np.asarray(error)

@@ -15,8 +15,8 @@ asked:
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from peercollab.training.metrics import Float64Array
 
@@ -41,14 +41,14 @@ class Estimate:
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
         """Student's two-sided confidence interval."""
-        margin = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.standard_error
+        margin = float(scipy.stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.standard_error
         return Interval(self.mean - margin, self.mean + margin)
 
     def p_value(self) -> float:
         """Two-sided, of the hypothesis that the true mean is 0."""
         if self.standard_error == 0:
             return 1.0 if self.mean == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.mean) / self.standard_error, self.degrees))
+        return float(2 * scipy.stats.t.sf(abs(self.mean) / self.standard_error, self.degrees))
 
 
 def for_new_users(differences_SU: Float64Array) -> Estimate:
