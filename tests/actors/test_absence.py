@@ -208,6 +208,7 @@ def await_start(handle: Any) -> None:
     raise AssertionError("it was not made again")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_while_a_peer_is_away_the_others_go_on_and_it_joins_them_again(
     log: Path,

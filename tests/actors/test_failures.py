@@ -36,7 +36,7 @@ def gone(process: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("victim", ["peer 2", "coordinator"])
+@pytest.mark.parametrize("victim", ["peer 2", pytest.param("coordinator", marks=pytest.mark.slow)])
 def test_an_actor_killed_in_a_round_ends_the_run_with_a_message(
     victim: str, make_shared: MakeShared, two_peers: list[PeerSetup], histories: Histories
 ) -> None:

@@ -29,7 +29,8 @@ Weights = list[LayerArrays]
 
 CPU = torch.device("cpu")
 NAMES = [name for name, kind in RULES.items() if kind is not OwnRule]
-GROUPS = (1, 2, 3, 4, 8)
+GROUPS = (1, 3, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4)))
+MOST_PEERS = 8
 ROUNDS = 2
 
 
@@ -88,7 +89,7 @@ class Chameleon(Returning, Peer):
 def actors(ray_cluster: None) -> Iterator[list[Any]]:
     import ray
 
-    handles = [ray.remote(Chameleon).options(num_cpus=0.2).remote() for _ in range(max(GROUPS))]
+    handles = [ray.remote(Chameleon).options(num_cpus=0.2).remote() for _ in range(MOST_PEERS)]
     yield handles
     for handle in handles:
         ray.kill(handle)

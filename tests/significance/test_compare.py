@@ -39,8 +39,9 @@ def experiment(
 
 @pytest.fixture
 def without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half the time of a comparison of few users is the search for the seeds needed."""
-    monkeypatch.setattr("peercollab.significance.compare.seeds_needed", lambda *_: None)
+    """Most of the time of a comparison of few users is the search for the seeds needed."""
+    for plan in ("seeds_needed", "enough_users"):
+        monkeypatch.setattr(f"peercollab.significance.compare.{plan}", lambda *_: None)
 
 
 @pytest.mark.usefixtures("without_planning")
@@ -150,6 +151,7 @@ def test_arms_that_were_looked_at_before_count_as_well() -> None:
     assert (alone.seeds_needed or 0) < (among_three.seeds_needed or 0)
 
 
+@pytest.mark.usefixtures("without_planning")
 @pytest.mark.parametrize("arms", [1, 3])
 @pytest.mark.parametrize("rest", [0.0, 0.003])
 def test_with_the_seeds_needed_four_of_five_experiments_end_in_a_claim(
