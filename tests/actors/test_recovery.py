@@ -132,6 +132,7 @@ def test_a_killed_peer_and_a_killed_coordinator_come_back(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_many_killed_at_random_moments_leave_no_trace(
     log: Path, tmp_path: Path, killing: Any
 ) -> None:
