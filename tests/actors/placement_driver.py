@@ -180,7 +180,11 @@ def strategies(out: Path) -> None:
 
 
 def layout(placement: str, peers: int) -> list[int]:
-    """How many peers each node has that has any."""
+    """How many peers each node has that has any, where nobody else is."""
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.1)
     options = ExecutionOptions(peers=peers, placement=placement)  # type: ignore[arg-type]
     group, _ = reserve(options, peers, 1)
     try:
