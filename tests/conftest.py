@@ -76,14 +76,26 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster of two CPUs on this machine, its own, shared by all tests that ask for it."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=0,
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="warning",
-    )
+    _start_ray()
     yield
     ray.shutdown()
+
+
+def _start_ray(tries: int = 3) -> None:
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=0,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+        )
+    except Exception:
+        # Ray gives a node half a minute to come up, which beside much other work may be too little.
+        if tries == 1:
+            raise
+        _start_ray(tries - 1)

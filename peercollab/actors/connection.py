@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 from ray._private import ray_constants
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import AuthenticationError
 
 from peercollab.actors.options import ExecutionOptions
 from peercollab.errors import PeercollabError
@@ -62,8 +62,10 @@ def connect(options: ExecutionOptions) -> Callable[[], None]:
             f"{source} {address}: the cluster wants another token, or one at all: have that of its "
             "head node in ~/.ray/auth_token, RAY_AUTH_TOKEN, or a file named by RAY_AUTH_TOKEN_PATH"
         ) from error
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except Exception as error:  # Ray raises no less of a node that is not up in half a minute.
         reason = str(error).strip().splitlines()[0]
+        if address is None:
+            reason += " Where the machine is busy try again, or take --executor local"
         if address is not None and "RAY_AUTH_MODE" not in os.environ:
             reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
         raise PeercollabError(f"Ray could not be reached or started: {reason}") from error

@@ -32,6 +32,17 @@ def test_a_cluster_of_one_run_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
         connect(ExecutionOptions(wait_for_resources=5))
 
 
+def test_a_ray_that_does_not_come_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(PeercollabError, match=r"timed out during startup\. .*--executor local"):
+        connect(ExecutionOptions())
+
+
 def test_peers_get_a_gpu_each_and_a_fourth_is_refused(tmp_path: Path) -> None:
     """GPUs are promised to Ray by hand, so placement is real though the machine has none."""
     play("gpus", tmp_path)
