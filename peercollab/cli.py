@@ -208,8 +208,7 @@ def _run(
             require_no_comparison(command.run, "which report and status tell of")
             return _recommend(command)
         case ReportOptions():
-            print(f"report: {_report(command.run)}")
-            return 0
+            return _report(command.run)
         case RulesOptions():
             print("\n\n".join(described(rule) for rule in RULES.values()))
             return 0
@@ -218,8 +217,11 @@ def _run(
 
 
 def _train(options: TrainOptions) -> int:
+    # Not above: it loads matplotlib, which is slow, and most commands draw nothing.
+    from peercollab.results.report import write_report
+
     result = train(options)
-    report = _report(result.folder)
+    report = write_report(result.folder)
     print_results(standard_output(), result.metrics)
     print(f"run folder: {result.folder}")
     print(f"report: {report}")
@@ -228,9 +230,11 @@ def _train(options: TrainOptions) -> int:
 
 
 def _compare(options: CompareOptions) -> int:
+    from peercollab.comparison.report import write_comparison_report
+
     result = compare(options)
     print_comparison(standard_output(), result)
-    print(f"report: {_report(options.folder)}")
+    print(f"report: {write_comparison_report(options.folder, result)}")
     if (serving := serving_command(options.folder, result)) is not None:
         print(f"next: {serving}")
     if not any(map(whole_entries, result["arms"])):
@@ -238,15 +242,16 @@ def _compare(options: CompareOptions) -> int:
     return 0
 
 
-def _report(folder: Path) -> Path:
-    """Write the report of a run or a comparison; where it lies."""
-    # Not above: matplotlib is slow to load, and most commands draw nothing.
+def _report(folder: Path) -> int:
     from peercollab.comparison.report import write_comparison_report
     from peercollab.results.report import write_report
 
     if is_comparison(folder):
-        return write_comparison_report(folder, read_comparison(folder))
-    return write_report(folder)
+        report = write_comparison_report(folder, read_comparison(folder))
+    else:
+        report = write_report(folder)
+    print(f"report: {report}")
+    return 0
 
 
 def _recommend(options: RecommendOptions) -> int:

@@ -94,8 +94,9 @@ def _start_ray(tries: int = 3) -> None:
             log_to_driver=False,
             logging_level="warning",
         )
-    except Exception:
+    except Exception as error:
         # Ray gives a node half a minute to come up, which beside much other work may be too little.
-        if tries == 1:
+        # What it has started of one ends with this process.
+        if tries == 1 or "timed out during startup" not in str(error):
             raise
         _start_ray(tries - 1)

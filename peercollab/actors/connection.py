@@ -13,7 +13,7 @@ from pathlib import Path
 import ray
 from ray._private import ray_constants
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 
 from peercollab.actors.options import ExecutionOptions
 from peercollab.errors import PeercollabError
@@ -28,7 +28,7 @@ def connect(options: ExecutionOptions) -> Callable[[], None]:
     Raises
     ------
     PeercollabError
-        There is no cluster at the address, or nothing to wait for without one.
+        There is no cluster at the address, or nothing to wait for without one, or none comes up.
     """
     source = "--address" if options.address else "RAY_ADDRESS"
     address = options.address or os.environ.get("RAY_ADDRESS")
@@ -62,13 +62,18 @@ def connect(options: ExecutionOptions) -> Callable[[], None]:
             f"{source} {address}: the cluster wants another token, or one at all: have that of its "
             "head node in ~/.ray/auth_token, RAY_AUTH_TOKEN, or a file named by RAY_AUTH_TOKEN_PATH"
         ) from error
-    except Exception as error:  # Ray raises no less of a node that is not up in half a minute.
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         reason = str(error).strip().splitlines()[0]
-        if address is None:
-            reason += " Where the machine is busy try again, or take --executor local"
         if address is not None and "RAY_AUTH_MODE" not in os.environ:
             reason += "; if the cluster asks for a token, set RAY_AUTH_MODE=token"
         raise PeercollabError(f"Ray could not be reached or started: {reason}") from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        raise PeercollabError(
+            "Ray was not up within half a minute, as on a machine that is busy: try again, or take "
+            "--executor local"
+        ) from error
     # Ray puts its own handler here, which ends the process without cleaning up.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)

@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-
 Kind = TypeVar("Kind", bound=Optimizer)
 
 
@@ -21,7 +20,8 @@ def _uncompiled(kind: type[Kind]) -> type[Kind]:
     to be called without gradients.
     """
     methods = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
-    return type(kind.__name__, (kind,), {of: inspect.unwrap(getattr(kind, of)) for of in methods})
+    own = {method: inspect.unwrap(getattr(kind, method)) for method in methods}
+    return type(f"Uncompiled{kind.__name__}", (kind,), own)
 
 
 _Dense, _Sparse = _uncompiled(torch.optim.Adam), _uncompiled(torch.optim.SparseAdam)

@@ -39,7 +39,7 @@ def experiment(
 
 @pytest.fixture
 def without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time of a comparison of few users is the search for the seeds needed."""
+    """Most of the time of a comparison of few users is what it says of more seeds and users."""
     for plan in ("seeds_needed", "enough_users"):
         monkeypatch.setattr(f"peercollab.significance.compare.{plan}", lambda *_: None)
 

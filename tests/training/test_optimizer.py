@@ -89,6 +89,22 @@ def test_sparse_gradients_move_the_rows_that_have_one() -> None:
     assert (network.layer.weight != before.layer.weight).any()
 
 
+def test_sparse_gradients_get_torchs_sparse_adam() -> None:
+    ours, theirs = Network(sparse=True), Network(sparse=True)
+    trained(ours, of(ours, sparse=True))
+    oracles: tuple[torch.optim.Optimizer, ...] = (
+        torch.optim.SparseAdam(theirs.table.parameters(), lr=0.1),
+        torch.optim.Adam(theirs.layer.parameters(), lr=0.1, fused=True),
+    )
+    for step in range(4):
+        theirs.zero_grad()
+        theirs(torch.tensor([step, 3, 7])).backward()
+        for oracle in oracles:
+            oracle.step()
+    for own, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(own, its)
+
+
 def test_a_rate_is_that_of_all_parts() -> None:
     network = Network(sparse=True)
     optimizer = of(network, sparse=True)
